@@ -1,0 +1,227 @@
+//! What a key is, when it may be used, and how it changes.
+
+use crate::time::LimitReset;
+use crate::workspace::WorkspaceId;
+use crate::{KeyHash, Timestamp, Usd};
+
+/// The row number of a key inside one database: rises with creation, never shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(pub i64);
+
+/// An inference key and its budget.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// The row number.
+    pub id: KeyId,
+    /// The SHA-256 of the secret, the key's public id.
+    pub hash: KeyHash,
+    /// Free text chosen by the owner.
+    pub name: String,
+    /// The mask of the secret.
+    pub label: String,
+    /// The workspace that the key spends in.
+    pub workspace: WorkspaceId,
+    /// Refused while true; reversible.
+    pub disabled: bool,
+    /// The most it may spend in a window; `None` is no limit.
+    pub limit: Option<Usd>,
+    /// The window of the limit; `None` counts for life.
+    pub limit_reset: Option<LimitReset>,
+    /// Whether BYOK usage eats into the limit too.
+    pub include_byok_in_limit: bool,
+    /// From this instant on the key is refused.
+    pub expires_at: Option<Timestamp>,
+    /// The member who created it.
+    pub creator_user_id: Option<String>,
+    /// A partner's own name for whoever uses the key.
+    pub external_user: Option<String>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed, if ever.
+    pub updated_at: Option<Timestamp>,
+}
+
+/// What is chosen when a key is created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewKey {
+    /// As [`Key::hash`].
+    pub hash: KeyHash,
+    /// As [`Key::name`], not empty.
+    pub name: String,
+    /// As [`Key::label`].
+    pub label: String,
+    /// As [`Key::workspace`].
+    pub workspace: WorkspaceId,
+    /// As [`Key::limit`].
+    pub limit: Option<Usd>,
+    /// As [`Key::limit_reset`].
+    pub limit_reset: Option<LimitReset>,
+    /// As [`Key::include_byok_in_limit`].
+    pub include_byok_in_limit: bool,
+    /// As [`Key::expires_at`].
+    pub expires_at: Option<Timestamp>,
+    /// As [`Key::creator_user_id`].
+    pub creator_user_id: Option<String>,
+    /// As [`Key::external_user`].
+    pub external_user: Option<String>,
+}
+
+impl NewKey {
+    /// The key as it stands right after its creation.
+    pub fn into_key(self, id: KeyId, now: Timestamp) -> Key {
+        Key {
+            id,
+            hash: self.hash,
+            name: self.name,
+            label: self.label,
+            workspace: self.workspace,
+            disabled: false,
+            limit: self.limit,
+            limit_reset: self.limit_reset,
+            include_byok_in_limit: self.include_byok_in_limit,
+            expires_at: self.expires_at,
+            creator_user_id: self.creator_user_id,
+            external_user: self.external_user,
+            created_at: now,
+            updated_at: None,
+        }
+    }
+}
+
+/// A change to a key: `None` leaves a field as it is, `Some(None)` clears it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyChange {
+    /// A new name, not empty.
+    pub name: Option<String>,
+    /// Disable or enable.
+    pub disabled: Option<bool>,
+    /// A new limit, or none.
+    pub limit: Option<Option<Usd>>,
+    /// A new reset, or none.
+    pub limit_reset: Option<Option<LimitReset>>,
+    /// Whether BYOK usage counts.
+    pub include_byok_in_limit: Option<bool>,
+    /// A move to another workspace.
+    pub workspace: Option<WorkspaceId>,
+}
+
+impl KeyChange {
+    /// Whether nothing is asked for.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Why a key may not be used. Callers learn none of this: they get one message (contract section 2.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyRejected {
+    /// No such key, or it was deleted.
+    #[error("key is unknown")]
+    Unknown,
+    /// The owner disabled it.
+    #[error("key is disabled")]
+    Disabled,
+    /// Its time is over.
+    #[error("key has expired")]
+    Expired,
+}
+
+impl Key {
+    /// Whether the key may be used at `now`.
+    ///
+    /// # Errors
+    /// [`KeyRejected`] says why not.
+    pub fn usable_at(&self, now: Timestamp) -> Result<(), KeyRejected> {
+        if self.disabled {
+            Err(KeyRejected::Disabled)
+        } else if self.expired_at(now) {
+            Err(KeyRejected::Expired)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Whether the key's time is over at `now`.
+    pub fn expired_at(&self, now: Timestamp) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+
+    /// The key after `change`, with a fresh `updated_at`.
+    #[must_use]
+    pub fn apply(&self, change: KeyChange, now: Timestamp) -> Self {
+        let old = self.clone();
+        Self {
+            name: change.name.unwrap_or(old.name),
+            disabled: change.disabled.unwrap_or(old.disabled),
+            limit: change.limit.unwrap_or(old.limit),
+            limit_reset: change.limit_reset.unwrap_or(old.limit_reset),
+            include_byok_in_limit: change
+                .include_byok_in_limit
+                .unwrap_or(old.include_byok_in_limit),
+            workspace: change.workspace.unwrap_or(old.workspace),
+            updated_at: Some(now),
+            ..old
+        }
+    }
+}
+
+/// The row number of a management key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ManagementKeyId(pub i64);
+
+/// A key that manages other keys and never calls a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManagementKey {
+    /// The row number.
+    pub id: ManagementKeyId,
+    /// The SHA-256 of its secret.
+    pub hash: KeyHash,
+    /// Free text chosen by the operator.
+    pub name: String,
+    /// The mask of its secret.
+    pub label: String,
+    /// When it was created.
+    pub created_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key() -> Key {
+        NewKey {
+            hash: KeyHash::of("k"),
+            name: "ci".to_owned(),
+            label: "sk".to_owned(),
+            workspace: WorkspaceId(1),
+            limit: Some(Usd::from_nanos(5)),
+            limit_reset: None,
+            include_byok_in_limit: false,
+            expires_at: Some(Timestamp::from_micros(100)),
+            creator_user_id: None,
+            external_user: None,
+        }
+        .into_key(KeyId(1), Timestamp::from_micros(1))
+    }
+
+    #[test]
+    fn a_key_is_refused_from_its_expiry_on_and_while_disabled() {
+        assert_eq!(key().usable_at(Timestamp::from_micros(99)), Ok(()));
+        let late = Timestamp::from_micros(100);
+        assert_eq!(key().usable_at(late), Err(KeyRejected::Expired));
+        let off = KeyChange { disabled: Some(true), ..KeyChange::default() };
+        let disabled = key().apply(off, Timestamp::from_micros(2));
+        assert_eq!(disabled.usable_at(late), Err(KeyRejected::Disabled));
+    }
+
+    #[test]
+    fn an_absent_field_stays_and_a_null_clears() {
+        let now = Timestamp::from_micros(7);
+        let rename = KeyChange { name: Some("x".to_owned()), ..KeyChange::default() };
+        let renamed = key().apply(rename, now);
+        assert_eq!(renamed.limit, key().limit);
+        assert_eq!(renamed.updated_at, Some(now));
+        let unlimited = KeyChange { limit: Some(None), ..KeyChange::default() };
+        assert_eq!(key().apply(unlimited, now).limit, None);
+    }
+}

@@ -1,0 +1,7 @@
+//! Keys: their secrets and their life.
+
+mod lifecycle;
+mod secret;
+
+pub use lifecycle::{Key, KeyChange, KeyId, KeyRejected, ManagementKey, ManagementKeyId, NewKey};
+pub use secret::{KeyHash, KeySecret, SECRET_HEX_DIGITS};

@@ -1,0 +1,385 @@
+//! The ledger of one account, whole and in memory: keys, balances and open reservations.
+//!
+//! The embedded engine keeps one of these under a lock and writes down what it decided, in the order in which it decided.
+//! Every intent is idempotent by the generation's row: a repeat changes nothing.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{Amounts, Balance, BudgetState, Decision, MoneyKind, Refusal, decide};
+use crate::generation::GenerationRow;
+use crate::key::{Key, KeyChange, KeyId, KeyRejected};
+use crate::money::MoneyError;
+use crate::pricing::Bound;
+use crate::time::Windows;
+use crate::workspace::WorkspaceId;
+use crate::{Timestamp, Usd};
+
+/// Whose balance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// The account: everything in one database.
+    Account,
+    /// A workspace.
+    Workspace(WorkspaceId),
+    /// A key.
+    Key(KeyId),
+}
+
+/// A key with its balance.
+#[derive(Clone, Debug)]
+pub struct KeyAccount {
+    /// The key.
+    pub key: Key,
+    /// What it spent and holds.
+    pub balance: Balance,
+    /// The admission of the newest call that settled.
+    pub last_used_at: Option<Timestamp>,
+}
+
+/// An open reservation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// The key that spends.
+    pub key: KeyId,
+    /// The workspace that the key was in at admission.
+    pub workspace: WorkspaceId,
+    /// When it was admitted; it is booked in the windows of this instant.
+    pub admitted_at: Timestamp,
+    /// What is held.
+    pub hold: Amounts,
+}
+
+/// What a reservation came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReserveOutcome {
+    /// Held, or already held by the same intent.
+    Granted {
+        /// What is held.
+        hold: Usd,
+        /// The output cap in tokens a choice.
+        cap: u64,
+    },
+    /// A budget refuses.
+    Refused(Refusal),
+    /// The key may not be used.
+    Rejected(KeyRejected),
+    /// The same intent was closed before it was opened; nothing is held.
+    AlreadyClosed,
+}
+
+/// What closing a reservation came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// It was open; it no longer is.
+    Now(Open),
+    /// It was not open: closed before, or never opened. A later `reserve` of the same row will hold nothing.
+    NotOpen,
+}
+
+/// A correction of a generation that was booked before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Correction {
+    /// The key that was charged.
+    pub key: KeyId,
+    /// The workspace that was charged.
+    pub workspace: WorkspaceId,
+    /// The admission of the generation: the windows that the change is booked in.
+    pub admitted_at: Timestamp,
+    /// What to add; negative gives back.
+    pub amounts: Amounts,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Book {
+    account: Balance,
+    workspaces: HashMap<WorkspaceId, Balance>,
+    keys: HashMap<KeyId, KeyAccount>,
+    open: HashMap<GenerationRow, Open>,
+    tombstones: HashSet<GenerationRow>,
+    dirty: HashSet<Scope>,
+}
+
+impl Book {
+    /// Adds a key with an empty balance, or replaces one that was stored.
+    pub fn insert_key(&mut self, key: Key) {
+        let account = KeyAccount { key, balance: Balance::default(), last_used_at: None };
+        self.keys.insert(account.key.id, account);
+    }
+
+    /// The key and its balance.
+    pub fn key(&self, id: KeyId) -> Option<&KeyAccount> {
+        self.keys.get(&id)
+    }
+
+    /// Applies a change to a key and returns the key after it.
+    pub fn change_key(&mut self, id: KeyId, change: KeyChange, now: Timestamp) -> Option<Key> {
+        let account = self.keys.get_mut(&id)?;
+        account.key = account.key.apply(change, now);
+        Some(account.key.clone())
+    }
+
+    /// Forgets a key. What it has in flight still settles, on the workspace and the account.
+    pub fn remove_key(&mut self, id: KeyId) -> Option<KeyAccount> {
+        self.dirty.remove(&Scope::Key(id));
+        self.keys.remove(&id)
+    }
+
+    /// The balance of a scope, if it has one.
+    pub fn balance(&self, scope: Scope) -> Option<&Balance> {
+        match scope {
+            Scope::Account => Some(&self.account),
+            Scope::Workspace(id) => self.workspaces.get(&id),
+            Scope::Key(id) => self.keys.get(&id).map(|account| &account.balance),
+        }
+    }
+
+    /// The balance of a scope, for restoring what was written down; `None` for a key that is gone.
+    pub fn balance_mut(&mut self, scope: Scope) -> Option<&mut Balance> {
+        match scope {
+            Scope::Account => Some(&mut self.account),
+            Scope::Workspace(id) => Some(self.workspaces.entry(id).or_default()),
+            Scope::Key(id) => self.keys.get_mut(&id).map(|account| &mut account.balance),
+        }
+    }
+
+    /// Marks when a key was last used.
+    pub fn touch_key(&mut self, id: KeyId, at: Timestamp) {
+        if let Some(account) = self.keys.get_mut(&id) {
+            account.last_used_at = account.last_used_at.max(Some(at));
+        }
+    }
+
+    /// The open reservations.
+    pub fn open(&self) -> impl Iterator<Item = (GenerationRow, &Open)> {
+        self.open.iter().map(|(row, open)| (*row, open))
+    }
+
+    /// The scopes whose balances changed since this was last asked.
+    pub fn take_dirty(&mut self) -> Vec<Scope> {
+        self.dirty.drain().collect()
+    }
+
+    /// The budgets that apply to a key at `now`, in enforcement order.
+    pub fn budgets(&self, id: KeyId, now: Timestamp) -> Vec<BudgetState> {
+        let windows = Windows::at(now);
+        self.keys
+            .get(&id)
+            .and_then(|account| BudgetState::of_key(&account.key, &account.balance, now, &windows))
+            .into_iter()
+            .collect()
+    }
+
+    /// Holds the bound of a call, if its key is usable and every budget has room.
+    ///
+    /// # Errors
+    /// [`MoneyError::TooLarge`]: the bound does not fit an amount of money.
+    pub fn reserve(
+        &mut self,
+        row: GenerationRow,
+        key: KeyId,
+        bound: &Bound,
+        kind: MoneyKind,
+        now: Timestamp,
+    ) -> Result<ReserveOutcome, MoneyError> {
+        if self.tombstones.remove(&row) {
+            return Ok(ReserveOutcome::AlreadyClosed);
+        }
+        if let Some(open) = self.open.get(&row) {
+            let hold = open.hold.of(kind);
+            let cap = bound.cap_within(hold).unwrap_or(0).min(bound.cap.most());
+            return Ok(ReserveOutcome::Granted { hold, cap });
+        }
+        let Some(account) = self.keys.get(&key) else {
+            return Ok(ReserveOutcome::Rejected(KeyRejected::Unknown));
+        };
+        if let Err(rejected) = account.key.usable_at(now) {
+            return Ok(ReserveOutcome::Rejected(rejected));
+        }
+        match decide(&self.budgets(key, now), bound, kind)? {
+            Decision::Refused(refusal) => Ok(ReserveOutcome::Refused(refusal)),
+            Decision::Granted { hold, cap } => {
+                let amounts = match kind {
+                    MoneyKind::Credits => Amounts::credits(hold),
+                    MoneyKind::Byok => Amounts { credits: Usd::ZERO, byok: hold },
+                };
+                let workspace = account.key.workspace;
+                self.restore_open(row, Open { key, workspace, admitted_at: now, hold: amounts });
+                Ok(ReserveOutcome::Granted { hold, cap })
+            }
+        }
+    }
+
+    /// Opens a reservation as it was decided before: by [`Book::reserve`], or before a restart.
+    pub fn restore_open(&mut self, row: GenerationRow, open: Open) {
+        let windows = Windows::at(open.admitted_at);
+        self.each_balance(open.key, open.workspace, |balance| balance.hold(open.hold, &windows));
+        self.open.insert(row, open);
+    }
+
+    /// Gives back what a call held and books what it cost. The whole of an overrun is booked.
+    pub fn settle(&mut self, row: GenerationRow, charge: Amounts) -> Closed {
+        let Some(open) = self.open.remove(&row) else {
+            self.tombstones.insert(row);
+            return Closed::NotOpen;
+        };
+        let windows = Windows::at(open.admitted_at);
+        self.each_balance(open.key, open.workspace, |balance| {
+            balance.unhold(open.hold, &windows);
+            balance.spend(charge, &windows);
+        });
+        self.mark_dirty(open.key, open.workspace);
+        self.touch_key(open.key, open.admitted_at);
+        Closed::Now(open)
+    }
+
+    /// Books a change to a generation that was settled before, in the windows of its admission. Never refused.
+    pub fn correct(&mut self, correction: &Correction) {
+        let windows = Windows::at(correction.admitted_at);
+        self.each_balance(correction.key, correction.workspace, |balance| {
+            balance.spend(correction.amounts, &windows);
+        });
+        self.mark_dirty(correction.key, correction.workspace);
+    }
+
+    fn mark_dirty(&mut self, key: KeyId, workspace: WorkspaceId) {
+        self.dirty.extend([Scope::Account, Scope::Workspace(workspace), Scope::Key(key)]);
+    }
+
+    fn each_balance(&mut self, key: KeyId, workspace: WorkspaceId, change: impl Fn(&mut Balance)) {
+        for scope in [Scope::Account, Scope::Workspace(workspace), Scope::Key(key)] {
+            if let Some(balance) = self.balance_mut(scope) {
+                change(balance);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{KeyHash, NewKey};
+    use crate::pricing::{MediaUnits, OutputCap, PriceList};
+    use crate::time::{LimitReset, WindowKind};
+    use crate::Price;
+    use proptest::prelude::*;
+
+    fn key(limit: Option<i64>, limit_reset: Option<LimitReset>) -> Key {
+        NewKey {
+            hash: KeyHash::of("k"),
+            name: "k".to_owned(),
+            label: "k".to_owned(),
+            workspace: WorkspaceId(1),
+            limit: limit.map(Usd::from_nanos),
+            limit_reset,
+            include_byok_in_limit: false,
+            expires_at: None,
+            creator_user_id: None,
+            external_user: None,
+        }
+        .into_key(KeyId(1), Timestamp::default())
+    }
+
+    fn bound(nanos: u64) -> Bound {
+        let prices = PriceList { prompt: Price::from_picos(1_000), ..PriceList::default() };
+        Bound::new(&prices, nanos, MediaUnits::default(), 1, OutputCap::Asked(1))
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Reserve { row: i64, amount: u64 },
+        Settle { row: i64, charge: i64 },
+        Limit(Option<i64>),
+        Reset(Option<LimitReset>),
+        Wait { micros: i64 },
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let reset = prop_oneof![
+            Just(None),
+            Just(Some(LimitReset::Daily)),
+            Just(Some(LimitReset::Weekly)),
+            Just(Some(LimitReset::Monthly))
+        ];
+        let step = prop_oneof![
+            6 => (0_i64..24, 0_u64..60).prop_map(|(row, amount)| Step::Reserve { row, amount }),
+            6 => (0_i64..24, 0_i64..80).prop_map(|(row, charge)| Step::Settle { row, charge }),
+            1 => proptest::option::of(0_i64..300).prop_map(Step::Limit),
+            1 => reset.prop_map(Step::Reset),
+            2 => (0_i64..20 * 86_400_000_000).prop_map(|micros| Step::Wait { micros }),
+        ];
+        proptest::collection::vec(step, 1..80)
+    }
+
+    proptest! {
+        /// The book against a list of everything that happened, summed afresh each time.
+        #[test]
+        fn the_book_never_grants_over_and_equals_the_sum_of_its_entries(steps in steps()) {
+            let mut book = Book::default();
+            book.insert_key(key(Some(100), None));
+            let mut now = Timestamp::from_micros(1_700_000_000_000_000);
+            let mut holds: HashMap<i64, (Timestamp, i64)> = HashMap::new();
+            let mut entries: Vec<(Timestamp, i64)> = Vec::new();
+            let mut closed: HashSet<i64> = HashSet::new();
+            let mut used: HashSet<i64> = HashSet::new();
+            for step in steps {
+                match step {
+                    Step::Wait { micros } => now = now.plus_micros(micros),
+                    Step::Limit(limit) => {
+                        let limit = Some(limit.map(Usd::from_nanos));
+                        book.change_key(KeyId(1), KeyChange { limit, ..KeyChange::default() }, now);
+                    }
+                    Step::Reset(reset) => {
+                        let change = KeyChange { limit_reset: Some(reset), ..KeyChange::default() };
+                        book.change_key(KeyId(1), change, now);
+                    }
+                    Step::Reserve { row, amount } => {
+                        // A closed row is never reserved anew by an engine; a tombstone answers once.
+                        if used.contains(&row) && !holds.contains_key(&row) {
+                            continue;
+                        }
+                        let repeat = holds.contains_key(&row);
+                        let outcome = book.reserve(GenerationRow(row), KeyId(1), &bound(amount), MoneyKind::Credits, now).unwrap();
+                        if closed.contains(&row) {
+                            prop_assert_eq!(outcome, ReserveOutcome::AlreadyClosed);
+                            used.insert(row);
+                            continue;
+                        }
+                        if let (ReserveOutcome::Granted { hold, .. }, false) = (outcome, repeat) {
+                            holds.insert(row, (now, hold.nanos()));
+                            used.insert(row);
+                            if let Some(state) = book.budgets(KeyId(1), now).first() {
+                                prop_assert!(hold == Usd::ZERO || state.free() >= Usd::ZERO, "granted over: {state:?}");
+                            }
+                        }
+                    }
+                    Step::Settle { row, charge } => {
+                        let charge = holds.get(&row).map_or(charge, |(_, hold)| charge.min(*hold));
+                        let outcome = book.settle(GenerationRow(row), Amounts::credits(Usd::from_nanos(charge)));
+                        match holds.remove(&row) {
+                            Some((at, _)) => {
+                                prop_assert!(matches!(outcome, Closed::Now(_)));
+                                entries.push((at, charge));
+                            }
+                            None => prop_assert_eq!(outcome, Closed::NotOpen),
+                        }
+                        closed.insert(row);
+                    }
+                }
+                let windows = Windows::at(now);
+                for scope in [Scope::Account, Scope::Workspace(WorkspaceId(1)), Scope::Key(KeyId(1))] {
+                    for window in WindowKind::ALL {
+                        let here = |at: Timestamp| Windows::at(at).of(window) == windows.of(window);
+                        let spent: i64 = entries.iter().filter(|(at, _)| here(*at)).map(|(_, charge)| charge).sum();
+                        let held: i64 = holds.values().filter(|(at, _)| here(*at)).map(|(_, hold)| hold).sum();
+                        let (read_spent, read_held) = book.balance(scope).map_or((0, 0), |balance| {
+                            let kind = MoneyKind::Credits;
+                            (balance.spent(kind, window, &windows).nanos(), balance.held(kind, window, &windows).nanos())
+                        });
+                        prop_assert_eq!((read_spent, read_held), (spent, held), "{:?} {:?}", scope, window);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The ledger's rules: what is spent, what is held, and whether more may be.
+
+mod balance;
+mod book;
+mod budget;
+mod decide;
+
+pub use balance::{Amounts, Balance, Counter, MoneyKind};
+pub use book::{Book, Closed, Correction, KeyAccount, Open, ReserveOutcome, Scope};
+pub use budget::{Budget, BudgetScope, BudgetState};
+pub use decide::{Decision, Refusal, RefusalReason, decide};

@@ -1,0 +1,25 @@
+//! What is true about money, keys, budgets and the ledger.
+//!
+//! Pure: no clock, no I/O, no async, no serde. Every rule that decides whether money may be spent, and how much was,
+//! lives here once; storage engines call it, and SQL stores the answer.
+#![deny(
+    clippy::float_arithmetic,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions
+)]
+#![warn(missing_docs)]
+
+pub mod generation;
+pub mod key;
+pub mod ledger;
+pub mod model;
+pub mod money;
+pub mod pricing;
+pub mod time;
+pub mod usage;
+pub mod workspace;
+
+pub use generation::{GenerationId, IdCipher};
+pub use key::{Key, KeyHash, KeyId, KeySecret};
+pub use money::{Price, Usd};
+pub use time::Timestamp;

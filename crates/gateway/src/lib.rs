@@ -1,0 +1,1 @@
+//! The data path: admit, reserve, forward, meter, settle.

@@ -1,0 +1,1 @@
+//! The HTTP surface: routes, extractors, the error envelope.

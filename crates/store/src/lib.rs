@@ -1,0 +1,1 @@
+//! What must be remembered: the storage traits, their errors and conformance suite.

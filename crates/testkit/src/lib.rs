@@ -1,0 +1,1 @@
+//! Boots the real server against a scriptable provider.

@@ -1,0 +1,1 @@
+//! What is promised: the serde types of the public HTTP API.
