@@ -1,1 +1,77 @@
-//! What the product does, one file per use case.
+//! What the product does, one file per use case. Knows no HTTP and no SQL.
+
+mod catalogue;
+pub mod keys;
+pub mod management_keys;
+mod random;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tollgate_domain::Timestamp;
+use tollgate_domain::model::Endpoint;
+use tollgate_store::{Store, StoreError};
+
+pub use catalogue::{Catalogue, Model};
+pub use random::{OsRandom, Random, RandomError};
+
+/// What an operator decides about the whole server.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What new keys begin with.
+    pub key_prefix: String,
+    /// Where people and clients reach the server, without a trailing slash.
+    pub public_url: String,
+}
+
+/// The product: everything a handler, a page or a command may ask for.
+#[derive(Clone)]
+pub struct App {
+    store: Arc<dyn Store>,
+    random: Arc<dyn Random>,
+    settings: Arc<Settings>,
+    catalogue: Arc<ArcSwap<Catalogue>>,
+    started_at: Timestamp,
+}
+
+impl App {
+    /// The product on a storage engine, with a catalogue still empty.
+    ///
+    /// # Errors
+    /// The engine cannot tell the time.
+    pub async fn new(store: Arc<dyn Store>, random: Arc<dyn Random>, settings: Settings) -> Result<Self, StoreError> {
+        let started_at = store.now().await?;
+        let catalogue = Arc::new(ArcSwap::from_pointee(Catalogue::default()));
+        Ok(Self { store, random, settings: Arc::new(settings), catalogue, started_at })
+    }
+
+    /// Makes these endpoints the ones that calls can use.
+    ///
+    /// # Errors
+    /// The prices could not be written down.
+    pub async fn publish(&self, endpoints: Vec<Endpoint>) -> Result<(), StoreError> {
+        let priced = self.store.publish(endpoints).await?;
+        self.catalogue.store(Arc::new(Catalogue::new(priced)));
+        Ok(())
+    }
+
+    /// The storage engine.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// The models that can be called now.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.catalogue.load_full()
+    }
+
+    /// What the operator decided.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// When this process started, by the ledger's clock.
+    pub const fn started_at(&self) -> Timestamp {
+        self.started_at
+    }
+}

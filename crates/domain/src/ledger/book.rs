@@ -155,6 +155,11 @@ impl Book {
         self.open.iter().map(|(row, open)| (*row, open))
     }
 
+    /// An open reservation.
+    pub fn open_at(&self, row: GenerationRow) -> Option<&Open> {
+        self.open.get(&row)
+    }
+
     /// The scopes whose balances changed since this was last asked.
     pub fn take_dirty(&mut self) -> Vec<Scope> {
         self.dirty.drain().collect()

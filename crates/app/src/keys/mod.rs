@@ -1,0 +1,1 @@
+//! Keys, one file per use case.

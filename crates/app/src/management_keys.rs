@@ -1,0 +1,66 @@
+//! Management keys: the keys that make keys.
+
+use tollgate_domain::KeySecret;
+use tollgate_domain::key::{ManagementKey, ManagementKeyId};
+use tollgate_store::{NewManagementKey, StoreError};
+
+use crate::{App, RandomError};
+
+/// Why a management key could not be created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateManagementKeyError {
+    /// No randomness.
+    #[error("no secret could be made")]
+    Random(#[from] RandomError),
+    /// The store failed.
+    #[error("the management key could not be stored")]
+    Store(#[from] StoreError),
+}
+
+impl App {
+    /// Creates a management key; its secret is shown this once.
+    ///
+    /// # Errors
+    /// [`CreateManagementKeyError`].
+    pub async fn create_management_key(&self, name: &str) -> Result<(ManagementKey, KeySecret), CreateManagementKeyError> {
+        let secret = KeySecret::new(&self.settings().key_prefix, self.random.bytes()?);
+        let key = self.store().create_management_key(new_key(&secret, name)).await?;
+        Ok((key, secret))
+    }
+
+    /// Creates the first management key, with the operator's secret or a fresh one. `None` where one ever existed.
+    ///
+    /// # Errors
+    /// [`CreateManagementKeyError`].
+    pub async fn bootstrap_management_key(
+        &self,
+        given: Option<KeySecret>,
+    ) -> Result<Option<KeySecret>, CreateManagementKeyError> {
+        let secret = match given {
+            Some(secret) => secret,
+            None => KeySecret::new(&self.settings().key_prefix, self.random.bytes()?),
+        };
+        let created = self.store().bootstrap_management_key(new_key(&secret, "first")).await?;
+        Ok(created.map(|_| secret))
+    }
+
+    /// The management keys in force.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn management_keys(&self) -> Result<Vec<ManagementKey>, StoreError> {
+        self.store().management_keys().await
+    }
+
+    /// Ends a management key; `false` where there is none.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn revoke_management_key(&self, id: ManagementKeyId) -> Result<bool, StoreError> {
+        self.store().revoke_management_key(id).await
+    }
+}
+
+fn new_key(secret: &KeySecret, name: &str) -> NewManagementKey {
+    NewManagementKey { hash: secret.hash(), name: name.to_owned(), label: secret.label() }
+}

@@ -1,0 +1,232 @@
+//! Group commit: whatever queued up while the last group was written is the next group.
+//!
+//! With [`Durability::Power`] each group ends in a flush of the disk, on a thread of its own. With [`Durability::Process`]
+//! a group is a write to the page cache, cheap enough for the runtime's own threads: a leader task, started by whoever
+//! finds the queue unattended, yields once so that others join, and commits for all.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use crate::engine::Durability;
+use crate::record::Record;
+
+/// The first pause after a failed commit; it doubles up to [`RETRY_PAUSE_MAX`].
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause between two tries of the same group.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How a waiter learns that its record is durable.
+#[derive(Debug)]
+struct Waiter {
+    done: oneshot::Sender<Result<(), Stalled>>,
+    /// Whether it would rather hear of the first failure than wait for the group to be written after all.
+    impatient: bool,
+}
+
+/// The group could not be written yet. It will be retried, so the record may still become durable.
+#[derive(Clone, Debug)]
+pub struct Stalled(pub String);
+
+#[derive(Debug)]
+struct Item {
+    record: Record,
+    waiter: Option<Waiter>,
+}
+
+/// The queue of records. Lives under the lock that decides, so that its order is the order of decisions.
+#[derive(Debug, Default)]
+pub struct Queue {
+    items: Vec<Item>,
+    /// Whether somebody is committing, or is about to.
+    attended: bool,
+    closing: bool,
+}
+
+/// A ticket for a record in the queue.
+#[derive(Debug)]
+#[must_use]
+pub struct Ticket(oneshot::Receiver<Result<(), Stalled>>);
+
+impl Ticket {
+    /// Waits until the record is durable, or (for an impatient one) its group failed.
+    pub async fn durable(self) -> Result<(), Stalled> {
+        match self.0.await {
+            Ok(result) => result,
+            Err(_) => Err(Stalled("the ledger is shutting down".to_owned())),
+        }
+    }
+}
+
+impl Queue {
+    /// Adds a record that nobody waits for.
+    pub fn push(&mut self, record: Record) {
+        self.items.push(Item { record, waiter: None });
+    }
+
+    /// Adds a record and returns a ticket for it.
+    pub fn push_waited(&mut self, record: Record, impatient: bool) -> Ticket {
+        let (done, wait) = oneshot::channel();
+        self.items.push(Item { record, waiter: Some(Waiter { done, impatient }) });
+        Ticket(wait)
+    }
+}
+
+/// Access to the queue, under whatever lock holds it.
+pub trait HoldsQueue: Send + 'static {
+    fn queue(&mut self) -> &mut Queue;
+}
+
+/// Writes the queue of `S` to the database.
+#[derive(Debug)]
+pub struct Committer<S> {
+    state: Arc<Mutex<S>>,
+    connection: Arc<Mutex<Connection>>,
+    wake: Condvar,
+    stalled: AtomicBool,
+    durability: Durability,
+}
+
+impl<S: HoldsQueue> Committer<S> {
+    pub fn new(state: Arc<Mutex<S>>, connection: Arc<Mutex<Connection>>, durability: Durability) -> Arc<Self> {
+        Arc::new(Self { state, connection, wake: Condvar::new(), stalled: AtomicBool::new(false), durability })
+    }
+
+    /// Whether the last group could not be written: nothing new may be admitted.
+    pub fn stalled(&self) -> bool {
+        self.stalled.load(Ordering::Acquire)
+    }
+
+    /// Sees to it that the queue is written soon. Call after pushing, without the lock.
+    pub fn attend(self: &Arc<Self>) {
+        if self.durability == Durability::Power {
+            self.wake.notify_one();
+            return;
+        }
+        let lead = {
+            let mut state = self.state.lock();
+            let queue = state.queue();
+            let lead = !queue.attended && !queue.items.is_empty();
+            queue.attended |= lead;
+            lead
+        };
+        if lead {
+            #[expect(clippy::disallowed_methods, reason = "detached on purpose: whoever pushed last may be gone by now")]
+            tokio::spawn(Self::lead(Arc::clone(self)));
+        }
+    }
+
+    /// The leader: commits until the queue is empty.
+    async fn lead(self: Arc<Self>) {
+        loop {
+            tokio::task::yield_now().await;
+            let mut group = {
+                let mut state = self.state.lock();
+                let queue = state.queue();
+                if queue.items.is_empty() {
+                    queue.attended = false;
+                    return;
+                }
+                std::mem::take(&mut queue.items)
+            };
+            let mut pause = RETRY_PAUSE;
+            while !self.commit(&mut group) {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RETRY_PAUSE_MAX);
+            }
+        }
+    }
+
+    /// Starts the writer thread; it ends when the committer is closed.
+    pub fn start_writer(self: &Arc<Self>) -> std::io::Result<Option<std::thread::JoinHandle<()>>> {
+        if self.durability == Durability::Process {
+            return Ok(None);
+        }
+        let weak = Arc::downgrade(self);
+        std::thread::Builder::new().name("ledger-writer".to_owned()).spawn(move || write_loop(&weak)).map(Some)
+    }
+
+    /// Writes what is left and lets the writer end.
+    pub fn close(&self) {
+        self.state.lock().queue().closing = true;
+        self.wake.notify_all();
+    }
+
+    /// One try at one group. All of it becomes durable, or none.
+    fn commit(&self, group: &mut [Item]) -> bool {
+        match write_group(&self.connection.lock(), group) {
+            Ok(()) => {
+                if self.stalled.swap(false, Ordering::AcqRel) {
+                    tracing::info!("the ledger can be written again; admission is open");
+                }
+                for waiter in group.iter_mut().filter_map(|item| item.waiter.take()) {
+                    // A waiter that left does not mind.
+                    let _ = waiter.done.send(Ok(()));
+                }
+                true
+            }
+            Err(error) => {
+                if !self.stalled.swap(true, Ordering::AcqRel) {
+                    tracing::error!(%error, records = group.len(), "the ledger cannot be written; admission is closed");
+                }
+                for item in group.iter_mut() {
+                    if item.waiter.as_ref().is_some_and(|waiter| waiter.impatient) {
+                        if let Some(waiter) = item.waiter.take() {
+                            let _ = waiter.done.send(Err(Stalled(error.to_string())));
+                        }
+                    }
+                }
+                false
+            }
+        }
+    }
+}
+
+fn write_loop<S: HoldsQueue>(weak: &Weak<Committer<S>>) {
+    let mut pause = RETRY_PAUSE;
+    let mut group: Vec<Item> = Vec::new();
+    while let Some(committer) = weak.upgrade() {
+        if group.is_empty() {
+            let mut state = committer.state.lock();
+            if state.queue().items.is_empty() {
+                if state.queue().closing {
+                    return;
+                }
+                // The time limit lets the thread notice that nobody holds the committer any more.
+                committer.wake.wait_for(&mut state, RETRY_PAUSE_MAX);
+            }
+            group = std::mem::take(&mut state.queue().items);
+        }
+        if group.is_empty() {
+            continue;
+        }
+        if committer.commit(&mut group) {
+            group.clear();
+            pause = RETRY_PAUSE;
+        } else {
+            let mut state = committer.state.lock();
+            if state.queue().closing {
+                return;
+            }
+            committer.wake.wait_for(&mut state, pause);
+            pause = (pause * 2).min(RETRY_PAUSE_MAX);
+        }
+    }
+}
+
+fn write_group(db: &Connection, group: &[Item]) -> rusqlite::Result<()> {
+    db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let written = group
+        .iter()
+        .try_for_each(|item| item.record.write(db))
+        .and_then(|()| db.prepare_cached("COMMIT")?.execute([]).map(|_| ()));
+    if written.is_err() && !db.is_autocommit() {
+        // Some errors end the transaction by themselves; where one did not, nothing of the group may stay.
+        db.execute_batch("ROLLBACK")?;
+    }
+    written
+}

@@ -1,0 +1,228 @@
+//! Opening the database, and the state that everything else shares.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use tollgate_domain::generation::GenerationRow;
+use tollgate_domain::key::{KeyId, ManagementKey};
+use tollgate_domain::ledger::Book;
+use tollgate_domain::workspace::{Workspace, WorkspaceId};
+use tollgate_domain::{IdCipher, KeyHash, Timestamp};
+use tollgate_store::{Clock, PricedEndpoint, StoreError};
+
+use crate::clock::GuardedClock;
+use crate::committer::{Committer, HoldsQueue, Queue, Stalled, Ticket};
+use crate::record::Record;
+
+/// Statements that stay prepared.
+const STATEMENTS_MAX: usize = 64;
+
+/// What a commit survives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Loss of power: every group ends in a flush of the disk.
+    #[default]
+    Power,
+    /// The death of the process.
+    Process,
+}
+
+/// How to open a database.
+pub struct Options {
+    /// The file; created if it does not exist.
+    pub path: PathBuf,
+    /// What a commit survives.
+    pub durability: Durability,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes, used once in the life of a database: for its ids.
+    pub seed: [u8; 32],
+    /// While true every commit fails as on a broken disk. For tests of what happens then.
+    pub refuse_commits: Option<Arc<AtomicBool>>,
+}
+
+/// Why a database could not be opened. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process owns the file.
+    #[error("the database is in use by another process")]
+    InUse,
+    /// A later release wrote the file.
+    #[error("the database was written by a newer release of tollgate")]
+    Newer,
+    /// An applied migration is not the one in this release.
+    #[error("migration {0} is not the one that was applied to the database")]
+    Altered(i64),
+    /// The file is not a database, or what is in it contradicts itself.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
+    /// SQLite could not open or read it.
+    #[error("the database cannot be opened: {0}")]
+    Sqlite(rusqlite::Error),
+    /// The writer thread could not be started.
+    #[error("the ledger's writer cannot be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+impl From<rusqlite::Error> for OpenError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::InUse,
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Self::Damaged(error.to_string()),
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+/// Everything under the lock.
+pub struct State {
+    pub book: Book,
+    pub queue: Queue,
+    pub clock: GuardedClock,
+    /// The fold that records carry from now on.
+    pub epoch: i64,
+    /// No reservation may be opened below this row: a start would not look for it there.
+    pub low_row: i64,
+    pub next_key: i64,
+    pub next_correction: i64,
+    pub next_price: i64,
+    pub next_management_key: i64,
+    pub by_hash: HashMap<KeyHash, KeyId>,
+    pub listing: HashMap<WorkspaceId, BTreeSet<KeyId>>,
+    pub management: HashMap<KeyHash, ManagementKey>,
+    pub workspaces: Vec<Workspace>,
+    pub endpoints: Vec<PricedEndpoint>,
+    /// Keys that were used since the last fold.
+    pub used: HashMap<KeyId, Timestamp>,
+}
+
+impl HoldsQueue for State {
+    fn queue(&mut self) -> &mut Queue {
+        &mut self.queue
+    }
+}
+
+/// The embedded engine.
+#[derive(Clone)]
+pub struct SqliteStore {
+    pub(crate) state: Arc<Mutex<State>>,
+    pub(crate) connection: Arc<Mutex<Connection>>,
+    pub(crate) committer: Arc<Committer<State>>,
+    pub(crate) next_row: Arc<AtomicI64>,
+    pub(crate) cipher: IdCipher,
+    clock: Arc<dyn Clock>,
+}
+
+impl SqliteStore {
+    /// Opens the database, recovers what the last process left, and starts to write.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing was changed unless the database was opened.
+    pub fn open(options: Options) -> Result<Self, OpenError> {
+        let mut connection = connect(&options.path, options.durability)?;
+        crate::migrate::migrate(&mut connection)?;
+        let now = options.clock.read().wall;
+        let recovered = crate::recover::recover(&mut connection, &options.seed, now)?;
+        if let Some(refuse) = options.refuse_commits {
+            connection.commit_hook(Some(move || refuse.load(Ordering::Acquire)))?;
+        }
+        let state = Arc::new(Mutex::new(recovered.state));
+        let connection = Arc::new(Mutex::new(connection));
+        let committer = Committer::new(Arc::clone(&state), Arc::clone(&connection), options.durability);
+        committer.start_writer()?;
+        Ok(Self {
+            state,
+            connection,
+            committer,
+            next_row: Arc::new(AtomicI64::new(recovered.next_row.0)),
+            cipher: recovered.cipher,
+            clock: options.clock,
+        })
+    }
+
+    /// Writes everything that was decided, folds the balances, and stops writing.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: the last group could not be written.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let ticket = {
+            let mut state = self.state.lock();
+            self.fold_waited(&mut state)
+        };
+        let written = self.wait(ticket).await;
+        self.committer.close();
+        written
+    }
+
+    /// The lock, and the ledger's time under it.
+    pub(crate) fn lock_at(&self) -> (MutexGuard<'_, State>, Result<Timestamp, StoreError>) {
+        let mut state = self.state.lock();
+        let reading = self.clock.read();
+        let now = state.clock.at(reading);
+        (state, now)
+    }
+
+    /// The lock, and the best time there is: for questions, and for settlements, which are never refused.
+    pub(crate) fn lock_seen(&self) -> (MutexGuard<'_, State>, Timestamp) {
+        let (state, now) = self.lock_at();
+        let seen = now.unwrap_or_else(|_| state.clock.seen());
+        (state, seen)
+    }
+
+    /// Refuses while the disk does.
+    pub(crate) fn check_writable(&self) -> Result<(), StoreError> {
+        if self.committer.stalled() {
+            return Err(StoreError::Unavailable("the disk refuses writes".to_owned()));
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn wait(&self, ticket: Ticket) -> Result<(), StoreError> {
+        self.committer.attend();
+        ticket.durable().await.map_err(|Stalled(why)| StoreError::Unavailable(why))
+    }
+
+    /// Adds a management record: waits for it to be written, even over a failure, so that nothing is done twice.
+    pub(crate) fn enqueue(state: &mut State, record: Record) -> Ticket {
+        state.queue.push_waited(record, false)
+    }
+
+    /// Runs a read on the database itself, away from the runtime's threads.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let connection = Arc::clone(&self.connection);
+        let read = tokio::task::spawn_blocking(move || query(&connection.lock())).await;
+        match read {
+            Ok(result) => result.map_err(|error| StoreError::Corrupt(error.to_string())),
+            Err(_) => Err(StoreError::Uncertain),
+        }
+    }
+
+    pub(crate) fn take_row(&self) -> GenerationRow {
+        GenerationRow(self.next_row.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+fn connect(path: &Path, durability: Durability) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Exclusive: one process owns the file, and the write-ahead log needs no shared memory.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    let synchronous = match durability {
+        Durability::Power => "FULL",
+        Durability::Process => "NORMAL",
+    };
+    connection.pragma_update(None, "synchronous", synchronous)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // The first write takes the lock that is then kept.
+    connection.execute_batch("BEGIN EXCLUSIVE; COMMIT")?;
+    Ok(connection)
+}

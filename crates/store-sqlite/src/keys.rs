@@ -1,0 +1,130 @@
+//! Keys: looked up in memory, written through the queue.
+
+use async_trait::async_trait;
+use tollgate_domain::key::{KeyChange, NewKey};
+use tollgate_domain::ledger::KeyAccount;
+use tollgate_domain::time::Windows;
+use tollgate_domain::workspace::{DEFAULT_WORKSPACE_SLUG, Workspace};
+use tollgate_domain::{KeyHash, KeyId, Timestamp};
+use tollgate_store::{Credential, InferenceKey, KeyQuery, KeySpend, KeyStore, KeyView, StoreError};
+use uuid::Uuid;
+
+use crate::engine::{SqliteStore, State};
+use crate::record::Record;
+
+#[async_trait]
+impl KeyStore for SqliteStore {
+    async fn authenticate(&self, hash: &KeyHash) -> Result<Option<Credential>, StoreError> {
+        let (state, now) = self.lock_seen();
+        if let Some(key) = state.management.get(hash) {
+            return Ok(Some(Credential::Management(key.clone())));
+        }
+        let account = state.by_hash.get(hash).and_then(|id| state.book.key(*id));
+        Ok(account.filter(|account| account.key.usable_at(now).is_ok()).map(|account| {
+            let key = &account.key;
+            let budgeted = key.limit.is_some();
+            Credential::Inference(InferenceKey { id: key.id, hash: key.hash, workspace: key.workspace, budgeted })
+        }))
+    }
+
+    async fn create_key(&self, key: NewKey) -> Result<KeyView, StoreError> {
+        self.check_writable()?;
+        let (view, ticket) = {
+            let (mut state, now) = self.lock_seen();
+            let id = KeyId(state.next_key);
+            state.next_key = state.next_key.saturating_add(1);
+            let key = key.into_key(id, now);
+            state.by_hash.insert(key.hash, id);
+            state.listing.entry(key.workspace).or_default().insert(id);
+            state.book.insert_key(key.clone());
+            let ticket = Self::enqueue(&mut state, Record::CreateKey(Box::new(key)));
+            (state.view(id, now), ticket)
+        };
+        self.wait(ticket).await?;
+        view.ok_or_else(|| StoreError::Corrupt("a key vanished while it was created".to_owned()))
+    }
+
+    async fn update_key(&self, hash: &KeyHash, change: KeyChange) -> Result<Option<KeyView>, StoreError> {
+        self.check_writable()?;
+        let (view, ticket) = {
+            let (mut state, now) = self.lock_seen();
+            let Some(id) = state.by_hash.get(hash).copied() else { return Ok(None) };
+            let before = state.book.key(id).map(|account| account.key.workspace);
+            let Some(key) = state.book.change_key(id, change, now) else { return Ok(None) };
+            if let Some(before) = before.filter(|before| *before != key.workspace) {
+                state.listing.entry(before).or_default().remove(&id);
+                state.listing.entry(key.workspace).or_default().insert(id);
+            }
+            let ticket = Self::enqueue(&mut state, Record::UpdateKey(Box::new(key)));
+            (state.view(id, now), ticket)
+        };
+        self.wait(ticket).await?;
+        Ok(view)
+    }
+
+    async fn delete_key(&self, hash: &KeyHash) -> Result<bool, StoreError> {
+        self.check_writable()?;
+        let ticket = {
+            let (mut state, at) = self.lock_seen();
+            let Some(id) = state.by_hash.remove(hash) else { return Ok(false) };
+            if let Some(account) = state.book.remove_key(id) {
+                if let Some(listing) = state.listing.get_mut(&account.key.workspace) {
+                    listing.remove(&id);
+                }
+            }
+            Self::enqueue(&mut state, Record::DeleteKey { id, at })
+        };
+        self.wait(ticket).await?;
+        Ok(true)
+    }
+
+    async fn key(&self, hash: &KeyHash) -> Result<Option<KeyView>, StoreError> {
+        let (state, now) = self.lock_seen();
+        Ok(state.by_hash.get(hash).and_then(|id| state.view(*id, now)))
+    }
+
+    async fn keys(&self, query: KeyQuery) -> Result<Vec<KeyView>, StoreError> {
+        let (state, now) = self.lock_seen();
+        let Some(listing) = state.listing.get(&query.workspace) else { return Ok(Vec::new()) };
+        let wanted = |account: &&KeyAccount| {
+            (query.include_disabled || !account.key.disabled) && (query.include_expired || !account.key.expired_at(now))
+        };
+        let offset = usize::try_from(query.offset).unwrap_or(usize::MAX);
+        Ok(listing
+            .iter()
+            .rev() // ids rise with creation
+            .filter_map(|id| state.book.key(*id))
+            .filter(wanted)
+            .skip(offset)
+            .take(query.limit)
+            .filter_map(|account| state.view(account.key.id, now))
+            .collect())
+    }
+
+    async fn workspace(&self, id: Option<Uuid>) -> Result<Option<Workspace>, StoreError> {
+        let state = self.state.lock();
+        let wanted = |workspace: &&Workspace| match id {
+            Some(id) => workspace.uuid == id,
+            None => workspace.slug == DEFAULT_WORKSPACE_SLUG,
+        };
+        Ok(state.workspaces.iter().find(wanted).cloned())
+    }
+
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        Ok(self.lock_seen().1)
+    }
+}
+
+impl State {
+    fn view(&self, id: KeyId, now: Timestamp) -> Option<KeyView> {
+        let account = self.book.key(id)?;
+        let workspace = self.workspaces.iter().find(|workspace| workspace.id == account.key.workspace)?;
+        Some(KeyView {
+            key: account.key.clone(),
+            workspace: workspace.uuid,
+            spend: KeySpend::read(&account.balance, &Windows::at(now)),
+            budgets: self.book.budgets(id, now),
+            last_used_at: account.last_used_at,
+        })
+    }
+}

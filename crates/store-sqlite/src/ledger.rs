@@ -1,0 +1,167 @@
+//! The ledger's intents on the book in memory and the queue to the disk.
+
+use async_trait::async_trait;
+use tollgate_domain::GenerationId;
+use tollgate_domain::generation::GenerationRow;
+use tollgate_domain::ledger::{Amounts, Closed, Correction, Open, ReserveOutcome};
+use tollgate_domain::pricing::Cost;
+use tollgate_store::{
+    Admission, GenerationRecord, Ledger, Outcome, Reservation, Reserve, Settled, Settlement, SettlementFacts, StoreError,
+};
+
+use crate::engine::{SqliteStore, State};
+use crate::record::{Correct, Record};
+
+/// A hold whose record is not durable yet. Dropped before that (the caller left, or the disk refused), it is released.
+struct Undecided<'a> {
+    store: &'a SqliteStore,
+    want: Option<Reserve>,
+}
+
+impl Drop for Undecided<'_> {
+    fn drop(&mut self) {
+        if let Some(want) = self.want.take() {
+            let release = Settlement {
+                row: want.row,
+                outcome: Outcome::Released,
+                charge: Amounts::default(),
+                cost: Cost::default(),
+                metered: None,
+                price: want.price,
+                facts: SettlementFacts::default(),
+            };
+            let mut state = self.store.state.lock();
+            if let Closed::Now(open) = state.book.settle(want.row, Amounts::default()) {
+                let epoch = state.epoch;
+                state.queue.push(Record::Settle { epoch, open, settlement: Box::new(release) });
+            }
+            drop(state);
+            self.store.committer.attend();
+        }
+    }
+}
+
+#[async_trait]
+impl Ledger for SqliteStore {
+    fn next_generation(&self) -> GenerationRow {
+        self.take_row()
+    }
+
+    async fn reserve(&self, want: Reserve) -> Result<Admission, StoreError> {
+        self.check_writable()?;
+        let (admitted_at, hold, cap, ticket) = {
+            let (mut state, now) = self.lock_at();
+            let now = now?;
+            if want.row.0 < state.low_row {
+                return Err(StoreError::Unavailable("the generation was numbered too long ago".to_owned()));
+            }
+            match state.book.reserve(want.row, want.key, &want.bound, want.kind, now)? {
+                ReserveOutcome::Refused(refusal) => return Ok(Admission::Refused(refusal)),
+                ReserveOutcome::Rejected(rejected) => return Ok(Admission::Rejected(rejected)),
+                ReserveOutcome::AlreadyClosed => return Err(StoreError::Uncertain),
+                ReserveOutcome::Granted { hold, cap } => {
+                    let Some(open) = state.book.open_at(want.row).cloned() else {
+                        return Err(StoreError::Corrupt("a granted reservation is not open".to_owned()));
+                    };
+                    let admitted_at = open.admitted_at;
+                    let record = Record::Reserve { row: want.row, open, price: want.price };
+                    (admitted_at, hold, cap, state.queue.push_waited(record, true))
+                }
+            }
+        };
+        let mut undecided = Undecided { store: self, want: Some(want) };
+        self.wait(ticket).await?;
+        undecided.want = None;
+        let id = self.cipher.id(want.row, admitted_at);
+        Ok(Admission::Granted(Reservation { row: want.row, id, key: want.key, admitted_at, hold, cap }))
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
+        let (row, charge) = (settlement.row, settlement.charge);
+        let ticket = {
+            let mut state = self.state.lock();
+            match state.book.settle(row, charge) {
+                Closed::Now(open) => Some(enqueue_settlement(&mut state, open, settlement)),
+                Closed::NotOpen => None,
+            }
+        };
+        match ticket {
+            Some(ticket) => {
+                self.wait(ticket).await?;
+                Ok(Settled { charge, first: true })
+            }
+            // A repeat: the first answer stands, wherever it is by now.
+            None => match self.recorded_charge(row).await? {
+                Some(charge) => Ok(Settled { charge, first: false }),
+                None => Err(StoreError::Corrupt("a generation was settled that was never reserved".to_owned())),
+            },
+        }
+    }
+
+    async fn adjust(&self, id: &str, by: Amounts, reason: &str) -> Result<Option<Amounts>, StoreError> {
+        self.check_writable()?;
+        let Some(record) = self.generation(id).await? else { return Ok(None) };
+        let row = record.settlement.row;
+        let ticket = {
+            let (mut state, now) = self.lock_seen();
+            let workspace = state.workspaces.iter().find(|w| w.uuid == record.workspace).map(|w| w.id);
+            let Some(workspace) = workspace else { return Ok(None) };
+            let correction = Correction { key: record.key, workspace, admitted_at: record.admitted_at, amounts: by };
+            state.book.correct(&correction);
+            let correct = Correct {
+                id: state.next_correction,
+                epoch: state.epoch,
+                row,
+                key: record.key,
+                workspace,
+                admitted_at: record.admitted_at,
+                by,
+                reason: reason.to_owned(),
+                at: now,
+            };
+            state.next_correction = state.next_correction.saturating_add(1);
+            Self::enqueue(&mut state, Record::Correct(Box::new(correct)))
+        };
+        self.wait(ticket).await?;
+        self.recorded_charge(row).await
+    }
+
+    async fn generation(&self, id: &str) -> Result<Option<GenerationRecord>, StoreError> {
+        let Some(row) = self.cipher.row(id) else { return Ok(None) };
+        let Some(found) = self.read(move |db| crate::generations::find(db, row)).await? else { return Ok(None) };
+        let state = self.state.lock();
+        let Some(workspace) = state.workspaces.iter().find(|workspace| workspace.id == found.workspace) else {
+            return Err(StoreError::Corrupt("a generation names a workspace that does not exist".to_owned()));
+        };
+        let id: GenerationId = self.cipher.id(row, found.admitted_at);
+        Ok(Some(GenerationRecord {
+            id,
+            key: found.key,
+            workspace: workspace.uuid,
+            admitted_at: found.admitted_at,
+            model: found.model,
+            provider: found.provider,
+            settlement: found.settlement,
+        }))
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.check_writable()?;
+        self.lock_at().1.map(|_| ())
+    }
+}
+
+impl SqliteStore {
+    async fn recorded_charge(&self, row: GenerationRow) -> Result<Option<Amounts>, StoreError> {
+        self.read(move |db| crate::generations::charge(db, row)).await
+    }
+}
+
+fn enqueue_settlement(state: &mut State, open: Open, settlement: Settlement) -> crate::committer::Ticket {
+    if settlement.outcome != Outcome::Released {
+        let newest = state.used.entry(open.key).or_insert(open.admitted_at);
+        *newest = (*newest).max(open.admitted_at);
+    }
+    let epoch = state.epoch;
+    state.queue.push_waited(Record::Settle { epoch, open, settlement: Box::new(settlement) }, false)
+}

@@ -1,0 +1,65 @@
+//! Management keys.
+
+use async_trait::async_trait;
+use tollgate_domain::key::{ManagementKey, ManagementKeyId};
+use tollgate_store::{ManagementStore, NewManagementKey, StoreError};
+
+use crate::committer::Ticket;
+use crate::engine::{SqliteStore, State};
+use crate::record::Record;
+
+#[async_trait]
+impl ManagementStore for SqliteStore {
+    async fn create_management_key(&self, key: NewManagementKey) -> Result<ManagementKey, StoreError> {
+        self.check_writable()?;
+        let (created, ticket) = {
+            let (mut state, now) = self.lock_seen();
+            create(&mut state, key, now)
+        };
+        self.wait(ticket).await?;
+        Ok(created)
+    }
+
+    async fn bootstrap_management_key(&self, key: NewManagementKey) -> Result<Option<ManagementKey>, StoreError> {
+        self.check_writable()?;
+        let (created, ticket) = {
+            let (mut state, now) = self.lock_seen();
+            if state.next_management_key > 1 {
+                return Ok(None);
+            }
+            create(&mut state, key, now)
+        };
+        self.wait(ticket).await?;
+        Ok(Some(created))
+    }
+
+    async fn management_keys(&self) -> Result<Vec<ManagementKey>, StoreError> {
+        let mut keys: Vec<_> = self.state.lock().management.values().cloned().collect();
+        keys.sort_by_key(|key| key.id);
+        Ok(keys)
+    }
+
+    async fn revoke_management_key(&self, id: ManagementKeyId) -> Result<bool, StoreError> {
+        self.check_writable()?;
+        let ticket = {
+            let (mut state, at) = self.lock_seen();
+            let before = state.management.len();
+            state.management.retain(|_, key| key.id != id);
+            if state.management.len() == before {
+                return Ok(false);
+            }
+            Self::enqueue(&mut state, Record::RevokeManagementKey { id, at })
+        };
+        self.wait(ticket).await?;
+        Ok(true)
+    }
+}
+
+fn create(state: &mut State, key: NewManagementKey, created_at: tollgate_domain::Timestamp) -> (ManagementKey, Ticket) {
+    let id = ManagementKeyId(state.next_management_key);
+    state.next_management_key = state.next_management_key.saturating_add(1);
+    let key = ManagementKey { id, hash: key.hash, name: key.name, label: key.label, created_at };
+    state.management.insert(key.hash, key.clone());
+    let ticket = SqliteStore::enqueue(state, Record::CreateManagementKey(Box::new(key.clone())));
+    (key, ticket)
+}

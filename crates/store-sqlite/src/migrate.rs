@@ -1,0 +1,43 @@
+//! Brings a database to the newest schema: numbered scripts, each in one transaction, each remembered by its checksum.
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use tollgate_domain::KeyHash;
+
+use crate::engine::OpenError;
+
+const MIGRATIONS: [(i64, &str); 1] = [(1, include_str!("../migrations/0001_initial.sql"))];
+
+const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (
+    number   INTEGER PRIMARY KEY,
+    checksum TEXT NOT NULL
+) STRICT";
+
+/// Applies what is missing.
+///
+/// # Errors
+/// [`OpenError::Newer`]: a later release wrote the file. [`OpenError::Altered`]: a script is not the one that was applied.
+pub fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.execute_batch(CREATE_TABLE)?;
+    let newest: Option<i64> = tx.query_row("SELECT max(number) FROM migrations", [], |row| row.get(0))?;
+    let known = MIGRATIONS.last().map_or(0, |(number, _)| *number);
+    if newest.is_some_and(|newest| newest > known) {
+        return Err(OpenError::Newer);
+    }
+    for (number, script) in MIGRATIONS {
+        let checksum = KeyHash::of(script).to_string();
+        let applied: Option<String> = tx
+            .query_row("SELECT checksum FROM migrations WHERE number = ?1", [number], |row| row.get(0))
+            .optional()?;
+        match applied {
+            Some(before) if before == checksum => {}
+            Some(_) => return Err(OpenError::Altered(number)),
+            None => {
+                tx.execute_batch(script)?;
+                tx.execute("INSERT INTO migrations (number, checksum) VALUES (?1, ?2)", (number, checksum))?;
+            }
+        }
+    }
+    tx.commit()?;
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! What happens at start: load what was folded, replay the tail behind it, and book what was in flight as lost.
+
+use std::collections::{BTreeSet, HashMap};
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use tollgate_domain::generation::GenerationRow;
+use tollgate_domain::key::KeyId;
+use tollgate_domain::ledger::{Amounts, Book, Correction, Open};
+use tollgate_domain::model::PriceVersion;
+use tollgate_domain::pricing::Cost;
+use tollgate_domain::time::WindowId;
+use tollgate_domain::workspace::{DEFAULT_WORKSPACE_SLUG, WorkspaceId};
+use tollgate_domain::{IdCipher, Timestamp, Usd};
+use tollgate_store::{Outcome, Settlement, SettlementFacts};
+
+use crate::clock::GuardedClock;
+use crate::committer::Queue;
+use crate::engine::{OpenError, State};
+use crate::record::{Record, SET_META};
+use crate::rows;
+
+/// What a start finds.
+pub struct Recovered {
+    pub state: State,
+    pub next_row: GenerationRow,
+    pub cipher: IdCipher,
+}
+
+const KEYS: &str = "SELECT {columns} FROM keys WHERE deleted_at IS NULL";
+
+const TAIL: &str = "SELECT r.row, r.key, r.workspace, r.admitted_at, r.credits, r.byok, r.price, s.epoch, s.credits, s.byok
+FROM reservations r LEFT JOIN settlements s ON s.row = r.row
+WHERE r.row >= ?1                            -- nothing below was open at the last fold
+    AND (s.row IS NULL OR s.epoch >= ?2)     -- still open, or settled behind the fold
+ORDER BY r.row";
+
+const CORRECTIONS: &str = "SELECT key, workspace, admitted_at, credits, byok FROM corrections
+WHERE id >= ?1      -- nothing below is behind the last fold
+    AND epoch >= ?2";
+
+/// Reads everything, books what is lost, and writes both in one transaction.
+pub fn recover(connection: &mut Connection, seed: &[u8; 32], now: Timestamp) -> Result<Recovered, OpenError> {
+    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    initialise(&tx, seed, now)?;
+    let epoch = meta(&tx, "epoch")?;
+    let low_row = meta(&tx, "low_row")?;
+    let low_correction = meta(&tx, "low_correction")?;
+    let seen = Timestamp::from_micros(meta(&tx, "seen")?);
+
+    let mut book = Book::default();
+    let (by_hash, listing) = load_keys(&tx, &mut book)?;
+    load_balances(&tx, &mut book)?;
+    let newest = replay(&tx, &mut book, epoch, low_row, low_correction)?;
+    let management = tx
+        .prepare("SELECT id, hash, name, label, created_at FROM management_keys WHERE revoked_at IS NULL")?
+        .query_map([], rows::management_key)?
+        .map(|key| key.map(|key| (key.hash, key)))
+        .collect::<Result<HashMap<_, _>, _>>()?;
+    let workspaces = tx
+        .prepare("SELECT id, uuid, name, slug, created_at FROM workspaces ORDER BY id")?
+        .query_map([], rows::workspace)?
+        .collect::<Result<Vec<_>, _>>()?;
+    let next_row = next(&tx, "SELECT max(row) FROM reservations")?;
+    let id_key: [u8; 16] = tx.query_row("SELECT value FROM meta WHERE name = 'id_key'", [], |row| row.get(0))?;
+    let state = State {
+        next_key: next(&tx, "SELECT max(id) FROM keys")?,
+        next_correction: next(&tx, "SELECT max(id) FROM corrections")?,
+        next_price: next(&tx, "SELECT max(id) FROM price_versions")?,
+        next_management_key: next(&tx, "SELECT max(id) FROM management_keys")?,
+        book,
+        queue: Queue::default(),
+        clock: GuardedClock::new(seen.max(newest)),
+        epoch,
+        low_row,
+        by_hash,
+        listing,
+        management,
+        workspaces,
+        endpoints: Vec::new(),
+        used: HashMap::new(),
+    };
+    tx.commit()?;
+    Ok(Recovered { state, next_row: GenerationRow(next_row), cipher: IdCipher::new(id_key) })
+}
+
+/// Gives a new database its workspace, its id key and its first fold.
+fn initialise(db: &Connection, seed: &[u8; 32], now: Timestamp) -> Result<(), OpenError> {
+    let known: Option<i64> =
+        db.query_row("SELECT value FROM meta WHERE name = 'epoch'", [], |row| row.get(0)).optional()?;
+    if known.is_some() {
+        return Ok(());
+    }
+    let (id_key, uuid_bytes) = seed.split_at(16);
+    let uuid = uuid::Builder::from_random_bytes(<[u8; 16]>::try_from(uuid_bytes).unwrap_or_default()).into_uuid();
+    db.execute(
+        "INSERT INTO workspaces (id, uuid, name, slug, created_at) VALUES (1, ?1, 'Default', ?2, ?3)",
+        params![uuid.to_string(), DEFAULT_WORKSPACE_SLUG, now.micros()],
+    )?;
+    db.execute(SET_META, params!["id_key", id_key])?;
+    for name in ["epoch", "low_row", "low_correction", "seen"] {
+        db.execute(SET_META, params![name, 0])?;
+    }
+    Ok(())
+}
+
+fn meta(db: &Connection, name: &str) -> Result<i64, OpenError> {
+    let value: Option<i64> =
+        db.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()?;
+    value.ok_or_else(|| OpenError::Damaged(format!("`{name}` is missing")))
+}
+
+fn next(db: &Connection, max: &str) -> Result<i64, OpenError> {
+    let max: Option<i64> = db.query_row(max, [], |row| row.get(0))?;
+    Ok(max.unwrap_or(0).saturating_add(1))
+}
+
+type KeyIndex = (HashMap<tollgate_domain::KeyHash, KeyId>, HashMap<WorkspaceId, BTreeSet<KeyId>>);
+
+fn load_keys(db: &Connection, book: &mut Book) -> Result<KeyIndex, OpenError> {
+    let mut by_hash = HashMap::new();
+    let mut listing: HashMap<WorkspaceId, BTreeSet<KeyId>> = HashMap::new();
+    let mut statement = db.prepare(&KEYS.replace("{columns}", rows::KEY_COLUMNS))?;
+    for key in statement.query_map([], rows::key)? {
+        let key = key?;
+        by_hash.insert(key.hash, key.id);
+        listing.entry(key.workspace).or_default().insert(key.id);
+        book.insert_key(key);
+    }
+    Ok((by_hash, listing))
+}
+
+fn load_balances(db: &Connection, book: &mut Book) -> Result<(), OpenError> {
+    let mut statement = db.prepare("SELECT scope, id, kind, span, number, spent FROM balances")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let (scope, kind, span): (String, String, String) = (row.get(0)?, row.get(2)?, row.get(3)?);
+        let parsed = rows::scope(&scope, row.get(1)?).zip(rows::kind(&kind)).zip(rows::window(&span));
+        let Some(((scope, kind), window)) = parsed else {
+            return Err(OpenError::Damaged(format!("unknown balance `{scope} {kind} {span}`")));
+        };
+        // Balances of deleted keys stay on disk for the history and have no place in memory.
+        if let Some(balance) = book.balance_mut(scope) {
+            balance.restore(kind, window, WindowId(row.get(4)?), Usd::from_nanos(row.get(5)?));
+        }
+    }
+    let mut statement = db.prepare("SELECT key, last_used_at FROM key_use")?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        book.touch_key(KeyId(row.get(0)?), Timestamp::from_micros(row.get(1)?));
+    }
+    Ok(())
+}
+
+/// Books what was settled behind the last fold, and what was open as lost. Returns the newest admission among them.
+fn replay(db: &Connection, book: &mut Book, epoch: i64, low_row: i64, low_correction: i64) -> Result<Timestamp, OpenError> {
+    let mut newest = Timestamp::default();
+    let mut lost = Vec::new();
+    let mut statement = db.prepare(TAIL)?;
+    let mut tail = statement.query(params![low_row, epoch])?;
+    while let Some(row) = tail.next()? {
+        let open = Open {
+            key: KeyId(row.get(1)?),
+            workspace: WorkspaceId(row.get(2)?),
+            admitted_at: Timestamp::from_micros(row.get(3)?),
+            hold: Amounts { credits: Usd::from_nanos(row.get(4)?), byok: Usd::from_nanos(row.get(5)?) },
+        };
+        newest = newest.max(open.admitted_at);
+        let settled: Option<i64> = row.get(7)?;
+        let charge = if settled.is_some() {
+            Amounts { credits: Usd::from_nanos(row.get(8)?), byok: Usd::from_nanos(row.get(9)?) }
+        } else {
+            lost.push((GenerationRow(row.get(0)?), open.clone(), PriceVersion(row.get(6)?)));
+            open.hold
+        };
+        let (key, admitted_at) = (open.key, open.admitted_at);
+        book.correct(&Correction { key, workspace: open.workspace, admitted_at, amounts: charge });
+        book.touch_key(key, admitted_at);
+    }
+    let mut statement = db.prepare(CORRECTIONS)?;
+    let mut found = statement.query(params![low_correction, epoch])?;
+    while let Some(row) = found.next()? {
+        book.correct(&Correction {
+            key: KeyId(row.get(0)?),
+            workspace: WorkspaceId(row.get(1)?),
+            admitted_at: Timestamp::from_micros(row.get(2)?),
+            amounts: Amounts { credits: Usd::from_nanos(row.get(3)?), byok: Usd::from_nanos(row.get(4)?) },
+        });
+    }
+    if !lost.is_empty() {
+        tracing::warn!(generations = lost.len(), "calls were in flight when the last process ended; they are booked as lost");
+    }
+    for (row, open, price) in lost {
+        let charge = open.hold;
+        let total = [charge.credits, charge.byok].into_iter().sum();
+        let settlement = Settlement {
+            row,
+            outcome: Outcome::Lost,
+            charge,
+            cost: Cost { total, prompt: total, completion: Usd::ZERO },
+            metered: None,
+            price,
+            facts: SettlementFacts::default(),
+        };
+        Record::Settle { epoch, open, settlement: Box::new(settlement) }.write(db)?;
+    }
+    Ok(newest)
+}

@@ -1,0 +1,98 @@
+//! Between rows and the domain's types.
+
+use rusqlite::Row;
+use tollgate_domain::key::{Key, KeyHash, KeyId, ManagementKey, ManagementKeyId};
+use tollgate_domain::ledger::{MoneyKind, Scope};
+use tollgate_domain::time::{LimitReset, WindowKind};
+use tollgate_domain::workspace::{Workspace, WorkspaceId};
+use tollgate_domain::{Timestamp, Usd};
+use uuid::Uuid;
+
+/// The columns that [`key`] reads.
+pub const KEY_COLUMNS: &str = "id, hash, name, label, workspace, disabled, credit_limit, limit_reset,
+    include_byok_in_limit, expires_at, creator_user_id, external_user, created_at, updated_at";
+
+pub fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
+    Ok(Key {
+        id: KeyId(row.get(0)?),
+        hash: KeyHash::from_bytes(row.get(1)?),
+        name: row.get(2)?,
+        label: row.get(3)?,
+        workspace: WorkspaceId(row.get(4)?),
+        disabled: row.get(5)?,
+        limit: row.get::<_, Option<i64>>(6)?.map(Usd::from_nanos),
+        limit_reset: row.get::<_, Option<String>>(7)?.as_deref().and_then(LimitReset::from_word),
+        include_byok_in_limit: row.get(8)?,
+        expires_at: row.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
+        creator_user_id: row.get(10)?,
+        external_user: row.get(11)?,
+        created_at: Timestamp::from_micros(row.get(12)?),
+        updated_at: row.get::<_, Option<i64>>(13)?.map(Timestamp::from_micros),
+    })
+}
+
+/// Reads `id, hash, name, label, created_at`.
+pub fn management_key(row: &Row<'_>) -> rusqlite::Result<ManagementKey> {
+    Ok(ManagementKey {
+        id: ManagementKeyId(row.get(0)?),
+        hash: KeyHash::from_bytes(row.get(1)?),
+        name: row.get(2)?,
+        label: row.get(3)?,
+        created_at: Timestamp::from_micros(row.get(4)?),
+    })
+}
+
+/// Reads `id, uuid, name, slug, created_at`.
+pub fn workspace(row: &Row<'_>) -> rusqlite::Result<Workspace> {
+    let uuid: String = row.get(1)?;
+    let uuid = Uuid::parse_str(&uuid)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, error.into()))?;
+    Ok(Workspace {
+        id: WorkspaceId(row.get(0)?),
+        uuid,
+        name: row.get(2)?,
+        slug: row.get(3)?,
+        created_at: Timestamp::from_micros(row.get(4)?),
+    })
+}
+
+pub const fn scope_columns(scope: Scope) -> (&'static str, i64) {
+    match scope {
+        Scope::Account => ("account", 0),
+        Scope::Workspace(WorkspaceId(id)) => ("workspace", id),
+        Scope::Key(KeyId(id)) => ("key", id),
+    }
+}
+
+pub fn scope(word: &str, id: i64) -> Option<Scope> {
+    match word {
+        "account" => Some(Scope::Account),
+        "workspace" => Some(Scope::Workspace(WorkspaceId(id))),
+        "key" => Some(Scope::Key(KeyId(id))),
+        _ => None,
+    }
+}
+
+pub const fn kind_word(kind: MoneyKind) -> &'static str {
+    match kind {
+        MoneyKind::Credits => "credits",
+        MoneyKind::Byok => "byok",
+    }
+}
+
+pub fn kind(word: &str) -> Option<MoneyKind> {
+    MoneyKind::ALL.into_iter().find(|kind| kind_word(*kind) == word)
+}
+
+pub const fn window_word(window: WindowKind) -> &'static str {
+    match window {
+        WindowKind::Lifetime => "lifetime",
+        WindowKind::Daily => "daily",
+        WindowKind::Weekly => "weekly",
+        WindowKind::Monthly => "monthly",
+    }
+}
+
+pub fn window(word: &str) -> Option<WindowKind> {
+    WindowKind::ALL.into_iter().find(|window| window_word(*window) == word)
+}

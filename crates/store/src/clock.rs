@@ -1,0 +1,43 @@
+//! Where time comes from. Engines guard it; tests replace it.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tollgate_domain::Timestamp;
+
+/// One look at the clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The calendar's time, which people and time servers may step.
+    pub wall: Timestamp,
+    /// Progress since some start, which only moves forward.
+    pub progress: Duration,
+}
+
+/// A source of time.
+pub trait Clock: Send + Sync {
+    /// Reads both clocks.
+    fn read(&self) -> Reading;
+}
+
+/// The system's clocks: the only place that asks them for the ledger's time.
+#[derive(Clone, Copy, Debug)]
+pub struct SystemClock {
+    start: Instant,
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system clock")]
+        let start = Instant::now();
+        Self { start }
+    }
+}
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the system clock")]
+    fn read(&self) -> Reading {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let micros = i64::try_from(since_epoch.as_micros()).unwrap_or(i64::MAX);
+        Reading { wall: Timestamp::from_micros(micros), progress: self.start.elapsed() }
+    }
+}
