@@ -28,13 +28,12 @@ impl TokenUsage {
         self.prompt.saturating_add(self.completion)
     }
 
-    /// Whether the parts can be parts of their wholes, and the whole could come from a call with these bounds.
-    pub fn plausible(&self, prompt_max: u64, completion_max: u64) -> bool {
+    /// Whether the parts can be parts of their wholes, and the whole is no more than a call can come to.
+    pub fn plausible(&self, total_max: u64) -> bool {
         let prompt_parts = self.cached.checked_add(self.cache_write);
         prompt_parts.is_some_and(|parts| parts <= self.prompt)
             && self.reasoning <= self.completion
-            && self.prompt <= prompt_max
-            && self.completion <= completion_max
+            && self.total() <= total_max
     }
 }
 

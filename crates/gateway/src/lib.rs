@@ -1,1 +1,29 @@
 //! The data path: admit, reserve, forward, meter, settle.
+//!
+//! Nothing goes upstream before its bound is held durably, and no final usage reaches a client before it is settled.
+//! `exchange` is the life of a request; everything else is a part of it.
+
+mod answer;
+mod error;
+mod exchange;
+mod flight;
+mod json;
+mod limits;
+mod meter;
+mod price_fields;
+mod request;
+mod sse;
+mod steps;
+mod stream;
+mod tasks;
+mod upstream;
+mod usage;
+
+pub use error::ChatError;
+pub use exchange::{Answer, Caller, Gateway};
+pub use json::{Malformed, MalformedReason};
+pub use limits::Limits;
+pub use steps::{NoSteps, Step, Steps};
+pub use stream::AnswerBody;
+pub use tasks::Tasks;
+pub use upstream::{OutputCapField, Provider, ProviderError, ProviderKind, ProviderSettings};

@@ -1,0 +1,454 @@
+//! The life of a request: admit, reserve, forward, meter, settle.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
+use tollgate_app::{App, Catalogue, Model};
+use tollgate_domain::ledger::{Amounts, MoneyKind};
+use tollgate_domain::pricing::{Bound, Cost, MediaUnits, OutputCap, PriceList};
+use tollgate_store::{
+    Admission, Attempt, InferenceKey, Outcome, PricedEndpoint, Reservation, Reserve, Settlement, SettlementFacts,
+};
+
+use crate::answer::{self, Heading};
+use crate::error::{ChatError, FailureKind, ProviderFailure};
+use crate::flight::{self, Ending, Flight, Guard};
+use crate::limits::Limits;
+use crate::meter::Meter;
+use crate::request::{ChatRequest, Routing};
+use crate::sse::Lines;
+use crate::steps::{Step, Steps};
+use crate::stream::{AnswerBody, MeteredStream};
+use crate::tasks::Tasks;
+use crate::upstream::{Head, Provider, ProviderError, ProviderSettings};
+
+/// What every part of the data path shares.
+pub struct Shared {
+    pub app: App,
+    pub limits: Limits,
+    pub tasks: Tasks,
+    pub steps: Arc<dyn Steps>,
+}
+
+/// The data path.
+#[derive(Clone)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    providers: Arc<HashMap<String, Arc<Provider>>>,
+}
+
+/// Who calls, and what they say of themselves.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The key.
+    pub key: InferenceKey,
+    /// `User-Agent`.
+    pub user_agent: Option<String>,
+    /// `HTTP-Referer`.
+    pub http_referer: Option<String>,
+}
+
+/// An answer, ready to be sent with status 200.
+pub struct Answer {
+    /// `X-Generation-Id`.
+    pub generation: String,
+    /// `X-Provider-Name`.
+    pub provider: String,
+    /// `X-Tollgate-Max-Tokens`: the cap, where the budget lowered it below the model's own.
+    pub lowered_cap: Option<u64>,
+    /// `X-Tollgate-Settlement: pending`: the ledger could not be written in time, so there is no usage.
+    pub pending: bool,
+    /// Whether the body is a stream of events.
+    pub streamed: bool,
+    /// The body.
+    pub body: AnswerBody,
+}
+
+/// An endpoint that may answer, and what that can cost.
+struct Candidate {
+    endpoint: Arc<PricedEndpoint>,
+    provider: Arc<Provider>,
+    bound: Bound,
+    media: MediaUnits,
+}
+
+impl Gateway {
+    /// A data path to these providers.
+    ///
+    /// # Errors
+    /// A provider cannot be used as configured.
+    pub fn new(
+        app: App,
+        providers: Vec<ProviderSettings>,
+        limits: Limits,
+        tasks: Tasks,
+        steps: Arc<dyn Steps>,
+    ) -> Result<Self, ProviderError> {
+        let providers = providers
+            .into_iter()
+            .map(|settings| Provider::new(settings, limits).map(|provider| (provider.slug.clone(), Arc::new(provider))))
+            .collect::<Result<_, _>>()?;
+        let shared = Arc::new(Shared { app, limits, tasks, steps });
+        Ok(Self { shared, providers: Arc::new(providers) })
+    }
+
+    /// `POST /chat/completions`.
+    ///
+    /// # Errors
+    /// [`ChatError`]: there is no answer; whatever was held is settled or released.
+    pub async fn chat(&self, caller: Caller, body: Bytes) -> Result<Answer, ChatError> {
+        let (request, candidates) = self.admit(&caller, body)?;
+        let (first, reservation) = self.reserve(&caller, &candidates).await?;
+        let guard = self.forward(&caller, &request, &candidates, first, reservation).await?;
+        if request.stream { Ok(stream(guard)) } else { whole(guard).await }
+    }
+
+    /// Understands the call and finds who may answer it.
+    fn admit(&self, caller: &Caller, body: Bytes) -> Result<(ChatRequest, Vec<Candidate>), ChatError> {
+        let request = ChatRequest::parse(body)?;
+        let candidates = self.candidates(&request)?;
+        if let Some(field) = request.price_field.clone().filter(|_| caller.key.budgeted) {
+            return Err(ChatError::PriceField(field));
+        }
+        self.shared.steps.reached(Step::Admitted);
+        Ok((request, candidates))
+    }
+
+    /// Holds what the first candidate can cost.
+    async fn reserve(&self, caller: &Caller, candidates: &[Candidate]) -> Result<(usize, Reservation), ChatError> {
+        let store = self.shared.app.store();
+        let Some(candidate) = candidates.first() else { return Err(ChatError::NoEndpoint(String::new())) };
+        let want = Reserve {
+            row: store.next_generation(),
+            key: caller.key.id,
+            price: candidate.endpoint.version,
+            bound: candidate.bound,
+            kind: MoneyKind::Credits,
+        };
+        match store.reserve(want).await? {
+            Admission::Granted(reservation) => {
+                self.shared.steps.reached(Step::Reserved);
+                Ok((0, reservation))
+            }
+            Admission::Refused(refusal) => Err(ChatError::Budget(refusal)),
+            Admission::Rejected(rejected) => Err(ChatError::Key(rejected)),
+        }
+    }
+
+    /// Sends the call, to one candidate after another until one answers. Free of charge only where nothing can have been
+    /// billed: no connection, or an error status.
+    async fn forward(
+        &self,
+        caller: &Caller,
+        request: &ChatRequest,
+        candidates: &[Candidate],
+        first: usize,
+        reservation: Reservation,
+    ) -> Result<Guard, ChatError> {
+        let mut pending = Pending { shared: Arc::clone(&self.shared), price: None, held: Some(reservation) };
+        let mut attempts: Vec<Attempt> = Vec::new();
+        let mut last = None;
+        let mut tries: VecDeque<&Candidate> = candidates.iter().skip(first).take(self.shared.limits.attempts_max).collect();
+        let mut resent = false;
+        while let Some(candidate) = tries.pop_front() {
+            let Some(reservation) = pending.held.clone() else { break };
+            pending.price = Some(Arc::clone(&candidate.endpoint));
+            // A candidate that could cost more than is held is passed over.
+            if candidate.bound.at(reservation.cap).is_ok_and(|cost| cost > reservation.hold) {
+                continue;
+            }
+            let endpoint = &candidate.endpoint.endpoint;
+            let started = Instant::now();
+            let body = request.forwarded(&endpoint.upstream_id, candidate.provider.cap_field(), reservation.cap);
+            let called = candidate.provider.call(Bytes::from(body), reservation.admitted_at.seconds()).await;
+            let Ok(call) = called else {
+                attempts.push(Attempt { provider: endpoint.provider.clone(), status: None, latency_ms: 0 });
+                last = Some(failure(&endpoint.provider, FailureKind::Unreachable, &attempts));
+                continue;
+            };
+            let facts = SettlementFacts {
+                user_agent: caller.user_agent.clone(),
+                http_referer: caller.http_referer.clone(),
+                session_id: request.session_id.clone(),
+                attempts: std::mem::take(&mut attempts),
+                ..SettlementFacts::default()
+            };
+            let heading = Heading::new(reservation.id.as_str(), &endpoint.provider, &endpoint.model);
+            pending.held = None;
+            let mut guard = Guard::new(Flight {
+                shared: Arc::clone(&self.shared),
+                endpoint: Arc::clone(&candidate.endpoint),
+                call,
+                heading,
+                streamed: request.stream,
+                bound: candidate.bound,
+                media: candidate.media,
+                prompt_bytes: request.prompt.text_bytes,
+                facts,
+                started,
+                head: None,
+                meter: Meter::default(),
+                body: BytesMut::new(),
+                out: Vec::new(),
+                lines: Lines::default(),
+                last_data: started,
+                timer: None,
+                reservation,
+            });
+            self.shared.steps.reached(Step::Forwarded);
+            let Some(answered) = await_head(&mut guard).await else { return Ok(guard) };
+            let failed = match answered {
+                Ok(head) if (200..300).contains(&head.status) => return Ok(guard),
+                Ok(head) => Failed::Status(head),
+                Err(Ending::TimedOut) => Failed::Fate(FailureKind::TimedOut),
+                Err(Ending::Unsent) => {
+                    // An idle connection that the provider closed as we took it: once more, on another one.
+                    if !std::mem::replace(&mut resent, true) {
+                        tries.push_front(candidate);
+                    }
+                    Failed::Unsent
+                }
+                Err(_) => Failed::Fate(FailureKind::Broken),
+            };
+            let (failure, retry, reservation) = conclude(guard, failed).await;
+            last = Some(failure);
+            let Some((reservation, facts)) = reservation.filter(|_| retry && !request.routing.no_fallbacks) else { break };
+            attempts = facts.attempts;
+            pending.held = Some(reservation);
+        }
+        pending.release(attempts).await;
+        Err(ChatError::Provider(last.unwrap_or_else(|| failure("", FailureKind::Unreachable, &[]))))
+    }
+
+    fn candidates(&self, request: &ChatRequest) -> Result<Vec<Candidate>, ChatError> {
+        let catalogue: Arc<Catalogue> = self.shared.app.catalogue();
+        let known: Vec<&Model> = request.models.iter().filter_map(|id| catalogue.model(id)).collect();
+        let Some(first) = known.first() else {
+            return Err(ChatError::UnknownModel(request.models.first().cloned().unwrap_or_default()));
+        };
+        let first = first.id.clone();
+        let mut found = Vec::new();
+        let mut priced = false;
+        for model in known {
+            let mut endpoints: Vec<&Arc<PricedEndpoint>> = model.endpoints.iter().collect();
+            endpoints.sort_by_key(|endpoint| preference(&request.routing, &endpoint.endpoint.provider));
+            for endpoint in endpoints {
+                let Some(prices) = &endpoint.endpoint.prices else { continue };
+                priced = true;
+                let Some(provider) = self.providers.get(&endpoint.endpoint.provider) else { continue };
+                if wanted(&request.routing, &provider.slug) {
+                    found.push(candidate(request, endpoint, prices, provider, self.shared.limits));
+                }
+            }
+        }
+        match (found.is_empty(), priced) {
+            (false, _) => Ok(found),
+            (true, true) => Err(ChatError::NoEndpoint(first)),
+            (true, false) => Err(ChatError::Unpriced(first)),
+        }
+    }
+}
+
+/// Where in the caller's order a provider stands; those not named come last, in the order of the configuration.
+fn preference(routing: &Routing, provider: &str) -> usize {
+    routing.order.iter().position(|slug| slug == provider).unwrap_or(usize::MAX)
+}
+
+fn wanted(routing: &Routing, provider: &str) -> bool {
+    let named = |list: &[String]| list.iter().any(|slug| slug == provider);
+    let listed = routing.only.is_empty() || named(&routing.only);
+    // Without fallbacks an order is a closed list (contract section 14).
+    let ordered = !routing.no_fallbacks || routing.order.is_empty() || named(&routing.order);
+    listed && ordered && !named(&routing.ignore)
+}
+
+/// What a call to an endpoint can cost (DESIGN section 4, "bound of a request").
+fn candidate(
+    request: &ChatRequest,
+    endpoint: &Arc<PricedEndpoint>,
+    prices: &PriceList,
+    provider: &Arc<Provider>,
+    limits: Limits,
+) -> Candidate {
+    let (size, model, extra) = (request.prompt, &endpoint.endpoint, provider.overhead());
+    let media = MediaUnits { images: size.images };
+    let images = match model.max_image_tokens {
+        Some(tokens) => size.images.saturating_mul(tokens),
+        None if size.images > 0 => model.context_length,
+        None => 0,
+    };
+    let counted = [
+        size.text_bytes,
+        extra.request,
+        size.messages.saturating_mul(extra.message),
+        size.tools.saturating_mul(extra.tool),
+        images,
+        if size.unbounded_parts > 0 { model.context_length } else { 0 },
+    ]
+    .into_iter()
+    .fold(0_u64, u64::saturating_add);
+    let cap = match request.cap {
+        Some(cap) => OutputCap::Asked(cap),
+        None => OutputCap::Open { most: model.max_output_tokens, least: limits.min_output_tokens },
+    };
+    let bound = Bound::new(prices, counted.min(model.context_length), media, request.choices, cap);
+    Candidate { endpoint: Arc::clone(endpoint), provider: Arc::clone(provider), bound, media }
+}
+
+/// Waits for the beginning of an answer. `None`: a stream's provider is silent for so long that its caller must hear
+/// something; the answer begins without it.
+async fn await_head(guard: &mut Guard) -> Option<Result<Head, Ending>> {
+    let flight = guard.flight()?;
+    if !flight.streamed {
+        return Some(flight.head().await);
+    }
+    let keep_alive = flight.shared.limits.keep_alive;
+    tokio::time::timeout(keep_alive, flight.head()).await.ok()
+}
+
+enum Failed {
+    /// An error status: nothing was billed.
+    Status(Head),
+    /// Nothing was written: nothing was billed.
+    Unsent,
+    /// Nobody knows what became of the call.
+    Fate(FailureKind),
+}
+
+/// Ends a try that failed. Where nothing was billed, the reservation comes back for the next one.
+async fn conclude(mut guard: Guard, failed: Failed) -> (ProviderFailure, bool, Option<(Reservation, SettlementFacts)>) {
+    let Some(flight) = guard.flight() else { return (failure("", FailureKind::Broken, &[]), false, None) };
+    let provider = flight.endpoint.endpoint.provider.clone();
+    match failed {
+        Failed::Fate(kind) => {
+            let ending = if kind == FailureKind::TimedOut { Ending::TimedOut } else { Ending::Broken };
+            let failure = failure(&provider, kind, &flight.facts.attempts);
+            if let Some(mut flight) = guard.take() {
+                flight.settle(ending).await;
+            }
+            (failure, false, None)
+        }
+        Failed::Unsent => {
+            let failure = failure(&provider, FailureKind::Unreachable, &flight.facts.attempts);
+            (failure, true, guard.take().map(|flight| (flight.reservation.clone(), flight.facts.clone())))
+        }
+        Failed::Status(head) => {
+            let mut failure = failure(&provider, FailureKind::Status(head.status), &flight.facts.attempts);
+            failure.previous.pop();
+            failure.retry_after = head.retry_after;
+            // Our own credential was refused: what the provider says of it is nobody's business.
+            if !matches!(head.status, 401..=403) {
+                failure.raw = error_text(flight).await;
+            }
+            let flight = guard.take().map(|flight| (flight.reservation, flight.facts));
+            let retry = !matches!(head.status, 400 | 413 | 422);
+            (failure, retry, flight)
+        }
+    }
+}
+
+/// The provider's own words, cut to a limit.
+async fn error_text(flight: &mut Flight) -> String {
+    let (limit, patience) = (flight.shared.limits.error_bytes_max, flight.shared.limits.connect_timeout);
+    let mut text = Vec::new();
+    let read = async {
+        while let Some(Ok(data)) = std::future::poll_fn(|cx| flight.call.poll_data(cx)).await {
+            text.extend_from_slice(&data);
+            if text.len() >= limit {
+                break;
+            }
+        }
+    };
+    // What came in time is shown; the rest is not waited for.
+    let _ = tokio::time::timeout(patience, read).await;
+    text.truncate(limit);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn failure(provider: &str, kind: FailureKind, attempts: &[Attempt]) -> ProviderFailure {
+    ProviderFailure {
+        provider: provider.to_owned(),
+        kind,
+        raw: String::new(),
+        retry_after: None,
+        previous: attempts.iter().map(|attempt| (attempt.provider.clone(), attempt.status)).collect(),
+    }
+}
+
+/// A reservation of which nothing was sent yet, or is in flight. Dropped with one, it is released.
+struct Pending {
+    shared: Arc<Shared>,
+    price: Option<Arc<PricedEndpoint>>,
+    held: Option<Reservation>,
+}
+
+impl Pending {
+    /// Gives back what is held: nothing was billed.
+    async fn release(mut self, attempts: Vec<Attempt>) {
+        if let Some(settlement) = self.take_release(attempts) {
+            flight::settle(&self.shared, settlement).await;
+        }
+    }
+
+    fn take_release(&mut self, attempts: Vec<Attempt>) -> Option<Settlement> {
+        let (reservation, endpoint) = self.held.take().zip(self.price.as_ref())?;
+        Some(Settlement {
+            row: reservation.row,
+            outcome: Outcome::Released,
+            charge: Amounts::default(),
+            cost: Cost::default(),
+            metered: None,
+            price: endpoint.version,
+            facts: SettlementFacts { attempts, ..SettlementFacts::default() },
+        })
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(settlement) = self.take_release(Vec::new()) {
+            let shared = Arc::clone(&self.shared);
+            self.shared.tasks.spawn(async move {
+                flight::settle(&shared, settlement).await;
+            });
+        }
+    }
+}
+
+fn stream(mut guard: Guard) -> Answer {
+    let (generation, provider, lowered_cap) = guard.flight().map(|flight| describe(flight)).unwrap_or_default();
+    let body = AnswerBody::Stream(Box::new(MeteredStream::new(guard)));
+    Answer { generation, provider, lowered_cap, pending: false, streamed: true, body }
+}
+
+async fn whole(mut guard: Guard) -> Result<Answer, ChatError> {
+    let broken = |provider: &str, kind| ChatError::Provider(failure(provider, kind, &[]));
+    let Some(flight) = guard.flight() else { return Err(broken("", FailureKind::Broken)) };
+    let ending = flight.end().await;
+    let Some(mut flight) = guard.take() else { return Err(broken("", FailureKind::Broken)) };
+    let (settlement, settled) = flight.settle(ending).await;
+    let (generation, provider, lowered_cap) = describe(&flight);
+    match ending {
+        Ending::Complete => {}
+        Ending::Failed => return Err(broken(&provider, FailureKind::Status(502))),
+        Ending::Broken | Ending::Unsent => return Err(broken(&provider, FailureKind::Broken)),
+        Ending::TimedOut => return Err(broken(&provider, FailureKind::TimedOut)),
+    }
+    let tokens = settlement.metered.as_ref().map(|metered| *metered.tokens()).unwrap_or_default();
+    let usage = settled.map(|_| answer::usage(&tokens, &settlement.cost, false));
+    let result = flight.meter.result(&flight.body, &flight.heading, usage.as_deref());
+    let body = result.map_err(|_| broken(&provider, FailureKind::Broken))?;
+    let body = AnswerBody::Whole(Some(Bytes::from(body)));
+    Ok(Answer { generation, provider, lowered_cap, pending: settled.is_none(), streamed: false, body })
+}
+
+/// The id, the provider, and the cap if a budget lowered it.
+fn describe(flight: &Flight) -> (String, String, Option<u64>) {
+    let lowered = match flight.bound.cap {
+        OutputCap::Open { most, .. } if flight.reservation.cap < most => Some(flight.reservation.cap),
+        _ => None,
+    };
+    (flight.reservation.id.to_string(), flight.endpoint.endpoint.provider.clone(), lowered)
+}

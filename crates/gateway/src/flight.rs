@@ -1,0 +1,364 @@
+//! A call that was sent: whoever holds it must see it settled.
+//!
+//! It is polled by the request that waits for it. If that request goes away, dropping the [`Guard`] moves the flight, with
+//! its connection, decoder and reservation, into a supervised task that reads on and settles.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use tokio::time::{Instant, Sleep};
+use tollgate_domain::Usd;
+use tollgate_domain::ledger::Amounts;
+use tollgate_domain::money::MoneyError;
+use tollgate_domain::pricing::{Bound, Cost, MediaUnits};
+use tollgate_domain::usage::{Metered, TokenUsage};
+use tollgate_store::{Attempt, Outcome, PricedEndpoint, Reservation, Settled, Settlement, SettlementFacts, StoreError};
+
+use crate::answer::Heading;
+use crate::exchange::Shared;
+use crate::meter::Meter;
+use crate::sse::{Line, Lines};
+use crate::steps::Step;
+use crate::upstream::{Broken, Call, Head};
+use crate::usage::{self, Reported};
+
+/// What a flight did while it was polled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// There is output to pass on.
+    Output,
+    /// Nothing came for a while.
+    Silent,
+    /// Nothing more will come.
+    Ended(Ending),
+}
+
+/// How an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// As it should.
+    Complete,
+    /// The provider said that it failed.
+    Failed,
+    /// The connection broke, or the answer made no sense.
+    Broken,
+    /// The provider went silent for too long.
+    TimedOut,
+    /// The connection was gone before a byte of the call was written: nothing can have been billed.
+    Unsent,
+}
+
+impl From<Broken> for Ending {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Unsent => Self::Unsent,
+            Broken::Unknown => Self::Broken,
+        }
+    }
+}
+
+/// A call that was sent.
+pub struct Flight {
+    pub shared: Arc<Shared>,
+    pub reservation: Reservation,
+    pub endpoint: Arc<PricedEndpoint>,
+    pub call: Call,
+    pub heading: Heading,
+    pub streamed: bool,
+    pub bound: Bound,
+    pub media: MediaUnits,
+    pub prompt_bytes: u64,
+    pub facts: SettlementFacts,
+    pub started: Instant,
+    pub head: Option<Head>,
+    pub meter: Meter,
+    /// A whole answer so far.
+    pub body: BytesMut,
+    /// Output of a stream that was not passed on yet.
+    pub out: Vec<u8>,
+    pub lines: Lines,
+    pub last_data: Instant,
+    pub timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Flight {
+    /// Waits for the beginning of the answer, or until `silence` has passed.
+    pub async fn head(&mut self) -> Result<Head, Ending> {
+        let limit = self.shared.limits.head_timeout;
+        let head = poll_fn(|cx| self.call.poll_head(cx));
+        match tokio::time::timeout(limit, head).await {
+            Err(_) => Err(Ending::TimedOut),
+            Ok(Err(broken)) => Err(broken.into()),
+            Ok(Ok(head)) => {
+                self.answered(head.clone());
+                Ok(head)
+            }
+        }
+    }
+
+    /// Notes the beginning of the answer.
+    pub fn answered(&mut self, head: Head) {
+        self.facts.latency_ms = Some(millis(self.started));
+        let provider = self.endpoint.endpoint.provider.clone();
+        let attempt = Attempt { provider, status: Some(head.status), latency_ms: millis(self.started) };
+        self.facts.attempts.push(attempt);
+        self.head = Some(head);
+        self.shared.steps.reached(Step::Answered);
+    }
+
+    /// Reads what is there.
+    pub fn poll_progress(&mut self, cx: &mut Context<'_>) -> Poll<Progress> {
+        if self.head.is_none() {
+            match self.call.poll_head(cx) {
+                Poll::Pending => return self.poll_timer(cx),
+                Poll::Ready(Err(broken)) => return Poll::Ready(Progress::Ended(broken.into())),
+                Poll::Ready(Ok(head)) => {
+                    let status = head.status;
+                    self.answered(head);
+                    if !(200..300).contains(&status) {
+                        self.meter.failed = true;
+                        return Poll::Ready(Progress::Ended(Ending::Failed));
+                    }
+                }
+            }
+        }
+        let mut read = false;
+        loop {
+            match self.call.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => {
+                    read = true;
+                    if let Err(ending) = self.feed(&data) {
+                        return Poll::Ready(Progress::Ended(ending));
+                    }
+                }
+                Poll::Ready(Some(Err(Broken::Unsent | Broken::Unknown))) => {
+                    // A stream that said it was over is complete, however its connection ended.
+                    let ending = if self.meter.done { self.complete() } else { Ending::Broken };
+                    return Poll::Ready(Progress::Ended(ending));
+                }
+                Poll::Ready(None) => return Poll::Ready(Progress::Ended(self.complete())),
+                Poll::Pending if self.meter.done || self.meter.failed => {
+                    return Poll::Ready(Progress::Ended(self.complete()));
+                }
+                Poll::Pending => break,
+            }
+        }
+        if read {
+            self.last_data = Instant::now();
+        }
+        if self.out.is_empty() { self.poll_timer(cx) } else { Poll::Ready(Progress::Output) }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Progress> {
+        let limits = &self.shared.limits;
+        let keep_alive = limits.keep_alive;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(keep_alive)));
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            let now = Instant::now();
+            let silence = now.saturating_duration_since(self.last_data);
+            timer.as_mut().reset(now + keep_alive);
+            let patience = if self.head.is_some() { limits.idle_timeout } else { limits.head_timeout };
+            if silence >= patience {
+                return Poll::Ready(Progress::Ended(Ending::TimedOut));
+            }
+            if silence >= keep_alive {
+                return Poll::Ready(Progress::Silent);
+            }
+        }
+    }
+
+    fn feed(&mut self, data: &[u8]) -> Result<(), Ending> {
+        let limits = &self.shared.limits;
+        if !self.streamed {
+            if self.body.len().saturating_add(data.len()) > limits.answer_bytes_max {
+                return Err(Ending::Broken);
+            }
+            self.body.extend_from_slice(data);
+            return Ok(());
+        }
+        let (meter, heading, out) = (&mut self.meter, &self.heading, &mut self.out);
+        let fed = self.lines.feed(data, limits.event_bytes_max, |line| pass(meter, heading, out, &line));
+        fed.map_err(|_| Ending::Broken)
+    }
+
+    /// The ending of an answer whose bytes all came.
+    fn complete(&mut self) -> Ending {
+        if self.streamed {
+            let (meter, heading, out) = (&mut self.meter, &self.heading, &mut self.out);
+            self.lines.finish(|line| pass(meter, heading, out, &line));
+            let whole = meter.done || meter.finish_reason.is_some();
+            return match (meter.failed, whole) {
+                (true, _) => Ending::Failed,
+                (false, true) => Ending::Complete,
+                (false, false) => Ending::Broken,
+            };
+        }
+        match self.meter.answer(&self.body) {
+            Err(_) => Ending::Broken,
+            Ok(()) if self.meter.failed => Ending::Failed,
+            Ok(()) => Ending::Complete,
+        }
+    }
+
+    /// Reads to the end.
+    pub async fn end(&mut self) -> Ending {
+        loop {
+            match poll_fn(|cx| self.poll_progress(cx)).await {
+                Progress::Ended(ending) => return ending,
+                Progress::Output => self.out.clear(),
+                Progress::Silent => {}
+            }
+        }
+    }
+
+    /// The bill (DESIGN section 5, "what is billed"), and the usage to show with it.
+    pub fn settlement(&mut self, ending: Ending) -> Settlement {
+        self.shared.steps.reached(Step::Metered);
+        self.facts.generation_ms = Some(millis(self.started));
+        self.facts.finish_reason.clone_from(&self.meter.finish_reason);
+        self.facts.native_finish_reason.clone_from(&self.meter.native_finish_reason);
+        self.facts.upstream_id.clone_from(&self.meter.upstream_id);
+        self.facts.streamed = self.streamed;
+        let (outcome, metered, cost) = self.bill(ending);
+        if cost.total > self.reservation.hold {
+            tracing::warn!(
+                generation.id = %self.reservation.id,
+                hold = %self.reservation.hold,
+                cost = %cost.total,
+                "the provider billed more than the bound; all of it is recorded"
+            );
+        }
+        Settlement {
+            row: self.reservation.row,
+            outcome,
+            charge: Amounts::credits(cost.total),
+            cost,
+            metered,
+            price: self.endpoint.version,
+            facts: self.facts.clone(),
+        }
+    }
+
+    fn bill(&self, ending: Ending) -> (Outcome, Option<Metered>, Cost) {
+        let hold = self.reservation.hold;
+        let nothing = (Outcome::Released, None, Cost::default());
+        match self.meter.reported {
+            Some(Reported::Tokens(tokens)) => match self.price(&tokens) {
+                Ok(cost) if self.plausible(&tokens) => (Outcome::Settled, Some(Metered::Known(tokens)), cost),
+                _ => (Outcome::Implausible, Some(Metered::Known(tokens)), at(hold, hold)),
+            },
+            Some(Reported::Nonsense) => (Outcome::Implausible, None, at(hold, hold)),
+            None if matches!(ending, Ending::Failed | Ending::Unsent) && self.meter.output_bytes == 0 => nothing,
+            // Nobody knows what became of it: it may have been answered and billed in full.
+            None if self.meter.output_bytes == 0 && ending != Ending::Complete => (Outcome::Estimated, None, at(hold, hold)),
+            None => {
+                let output_max = self.reservation.cap.saturating_mul(self.bound.choices);
+                let (seen, chunks) = (self.meter.output_bytes, self.meter.chunks);
+                let tokens = usage::estimate(self.prompt_bytes, self.bound.prompt_tokens, seen, chunks, output_max);
+                let cost = self.price(&tokens).unwrap_or_else(|_| at(hold, hold));
+                let capped = at(cost.total.min(hold), cost.prompt);
+                (Outcome::Estimated, Some(Metered::Estimated(tokens)), capped)
+            }
+        }
+    }
+
+    fn price(&self, tokens: &TokenUsage) -> Result<Cost, MoneyError> {
+        match &self.endpoint.endpoint.prices {
+            Some(prices) => prices.cost(tokens, self.media),
+            None => Ok(Cost::default()),
+        }
+    }
+
+    fn plausible(&self, tokens: &TokenUsage) -> bool {
+        let output_max = self.reservation.cap.saturating_mul(self.bound.choices);
+        tokens.plausible(self.endpoint.endpoint.context_length.saturating_add(output_max))
+    }
+
+    /// Settles, and waits for it at most [`crate::Limits::settle_wait`]; `None` where it is still pending then.
+    pub async fn settle(&mut self, ending: Ending) -> (Settlement, Option<Settled>) {
+        let settlement = self.settlement(ending);
+        let settled = settle(&self.shared, settlement.clone()).await;
+        (settlement, settled)
+    }
+
+    /// Reads on for a caller that left, and settles. Ends early when shutdown runs out of patience.
+    async fn drain(mut self) {
+        self.facts.cancelled = true;
+        let (tasks, limit) = (self.shared.tasks.clone(), self.shared.limits.drain_timeout);
+        let ending = tokio::select! {
+            ending = self.end() => ending,
+            () = tokio::time::sleep(limit) => Ending::TimedOut,
+            () = tasks.hurried() => Ending::Broken,
+        };
+        self.settle(ending).await;
+    }
+}
+
+/// Books a settlement and waits for it to be durable, but not for ever: the engine goes on trying.
+pub async fn settle(shared: &Shared, settlement: Settlement) -> Option<Settled> {
+    let settling = shared.app.store().settle(settlement);
+    let settled = tokio::time::timeout(shared.limits.settle_wait, settling).await;
+    shared.steps.reached(Step::Settled);
+    match settled {
+        Ok(Ok(settled)) => Some(settled),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "a settlement could not be written");
+            None
+        }
+        Err(_) => {
+            let error = StoreError::Uncertain;
+            tracing::error!(%error, "a settlement is not written yet; the ledger goes on trying");
+            None
+        }
+    }
+}
+
+fn pass(meter: &mut Meter, heading: &Heading, out: &mut Vec<u8>, line: &Line<'_>) {
+    if let Line::Data(data) = line {
+        if !meter.done && !meter.failed {
+            meter.chunk(data, heading, out);
+        }
+    }
+}
+
+/// A cost of `total`, of which the prompt's part is at most `prompt`.
+fn at(total: Usd, prompt: Usd) -> Cost {
+    let prompt = prompt.min(total);
+    Cost { total, prompt, completion: Usd::left_of(total, prompt) }
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Holds a flight for the request that waits for it.
+pub struct Guard(Option<Box<Flight>>);
+
+impl Guard {
+    pub fn new(flight: Flight) -> Self {
+        Self(Some(Box::new(flight)))
+    }
+
+    /// The flight, unless it was taken.
+    pub fn flight(&mut self) -> Option<&mut Flight> {
+        self.0.as_deref_mut()
+    }
+
+    /// Takes the flight, and with it the duty to settle it.
+    pub fn take(&mut self) -> Option<Box<Flight>> {
+        self.0.take()
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(flight) = self.0.take() {
+            let tasks = flight.shared.tasks.clone();
+            tasks.spawn(flight.drain());
+        }
+    }
+}

@@ -1,0 +1,496 @@
+//! What we read in the body of a call, and the body that goes to the provider.
+//!
+//! Only fields that we act on are understood; all others pass as they came.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use bytes::Bytes;
+use memchr::memmem;
+
+use crate::json::{Kind, Malformed, MalformedReason, Scanner, Value, folded_match};
+use crate::price_fields::{CACHE_TTL, PRICE_FIELDS};
+
+/// The largest cap or count that a call may ask for.
+const COUNT_MAX: u64 = 1 << 31;
+
+/// Fields that have a meaning here. A key that equals one only after case folding is refused.
+const KNOWN: [&str; 25] = [
+    "model", "models", "messages", "prompt", "max_tokens", "max_completion_tokens", "n", "stream", "stream_options",
+    "tools", "provider", "route", "plugins", "usage", "session_id", "service_tier", "web_search_options", "prediction",
+    "audio", "modalities", "best_of", "background", "speed", "transforms", "preset",
+];
+
+/// Fields that are consumed here or written anew, and never forwarded as they came.
+const CONSUMED: [&str; 9] = [
+    "model", "models", "provider", "route", "plugins", "usage", "max_tokens", "max_completion_tokens", "preset",
+];
+
+/// A field that is not acceptable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Invalid {
+    /// The body is not acceptable JSON.
+    #[error("the body is not acceptable JSON: {0}")]
+    Malformed(#[from] Malformed),
+    /// A field has a value that makes no sense.
+    #[error("`{field}` {problem}")]
+    Field {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// There is nothing to answer.
+    #[error("Input required: specify \"prompt\" or \"messages\"")]
+    NoInput,
+}
+
+/// A call, read.
+#[derive(Clone, Debug)]
+pub struct ChatRequest {
+    body: Bytes,
+    /// Top-level members that pass as they came, from key to value.
+    passing: Vec<Range<usize>>,
+    /// Members of `stream_options` that pass as they came.
+    stream_options: Vec<Range<usize>>,
+    /// The models to try, first choice first.
+    pub models: Vec<String>,
+    /// The caller's own cap on completion tokens.
+    pub cap: Option<u64>,
+    /// How many choices are asked for.
+    pub choices: u64,
+    /// Whether a stream is asked for.
+    pub stream: bool,
+    /// The caller's name for a conversation.
+    pub session_id: Option<String>,
+    /// What the prompt consists of.
+    pub prompt: PromptSize,
+    /// A field that the price list cannot bound, if there is one.
+    pub price_field: Option<String>,
+    /// Which providers the caller wants.
+    pub routing: Routing,
+}
+
+/// What a prompt consists of, for its bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PromptSize {
+    /// Bytes of everything but media.
+    pub text_bytes: u64,
+    /// Messages.
+    pub messages: u64,
+    /// Tools.
+    pub tools: u64,
+    /// Images.
+    pub images: u64,
+    /// Parts of a type whose size says nothing of its tokens.
+    pub unbounded_parts: u64,
+}
+
+/// The caller's wishes as to providers, by slug.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Routing {
+    /// These first, in this order.
+    pub order: Vec<String>,
+    /// Only these, where any is named.
+    pub only: Vec<String>,
+    /// None of these.
+    pub ignore: Vec<String>,
+    /// Whether others may be tried when the first fails.
+    pub no_fallbacks: bool,
+}
+
+impl ChatRequest {
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// [`Invalid`] says what is wrong and where.
+    pub fn parse(body: Bytes) -> Result<Self, Invalid> {
+        let mut reader = Reader::default();
+        let mut scanner = Scanner::strict(&body)?;
+        let mut failed = None;
+        scanner.object(|scanner, member| {
+            if let Some(known) = folded_match(&member.key, &KNOWN) {
+                let reason = MalformedReason::CaseFolded(member.key.into_owned(), known);
+                return Err(Malformed { at: member.start, reason });
+            }
+            let read = reader.member(scanner, &member.key);
+            match read {
+                Ok(()) => {}
+                Err(Invalid::Malformed(malformed)) => return Err(malformed),
+                Err(invalid) => {
+                    failed.get_or_insert(invalid);
+                }
+            }
+            if !CONSUMED.contains(&&*member.key) && member.key != "stream_options" {
+                reader.passing.push(member.start..scanner.at());
+            }
+            Ok(())
+        })?;
+        scanner.end()?;
+        if let Some(invalid) = failed {
+            return Err(invalid);
+        }
+        reader.finish(body)
+    }
+
+    /// The body for a provider: its own model name, the output cap in its own field, usage asked for.
+    pub fn forwarded(&self, model: &str, cap_field: &str, cap: u64) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.body.len().saturating_add(model.len()).saturating_add(128));
+        out.extend_from_slice(b"{\"model\":");
+        push_json_string(&mut out, model);
+        out.extend_from_slice(format!(",\"{cap_field}\":{cap}").as_bytes());
+        for span in &self.passing {
+            out.push(b',');
+            out.extend_from_slice(self.body.get(span.clone()).unwrap_or_default());
+        }
+        if self.stream {
+            out.extend_from_slice(b",\"stream_options\":{\"include_usage\":true");
+            for span in &self.stream_options {
+                out.push(b',');
+                out.extend_from_slice(self.body.get(span.clone()).unwrap_or_default());
+            }
+            out.push(b'}');
+        }
+        out.push(b'}');
+        out
+    }
+}
+
+/// Appends `text` as a JSON string.
+pub fn push_json_string(out: &mut Vec<u8>, text: &str) {
+    // Writing a str to a Vec cannot fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
+#[derive(Debug, Default)]
+struct Reader {
+    passing: Vec<Range<usize>>,
+    stream_options: Vec<Range<usize>>,
+    model: Option<String>,
+    models: Vec<String>,
+    max_tokens: Option<u64>,
+    max_completion_tokens: Option<u64>,
+    choices: Option<u64>,
+    stream: bool,
+    session_id: Option<String>,
+    has_input: bool,
+    media_bytes: usize,
+    prompt: PromptSize,
+    price_field: Option<String>,
+    routing: Routing,
+}
+
+impl Reader {
+    fn member(&mut self, scanner: &mut Scanner<'_>, key: &str) -> Result<(), Invalid> {
+        match key {
+            "model" => self.model = optional_text(scanner, "model")?,
+            "models" => self.models = texts(scanner, "models")?,
+            "messages" => self.messages(scanner)?,
+            "prompt" => {
+                self.has_input |= scanner.value()?.kind != Kind::Null;
+            }
+            "max_tokens" => self.max_tokens = count(scanner, "max_tokens")?,
+            "max_completion_tokens" => self.max_completion_tokens = count(scanner, "max_completion_tokens")?,
+            "n" => self.choices = count(scanner, "n")?,
+            "stream" => {
+                self.stream = match scanner.value()?.kind {
+                    Kind::True => true,
+                    Kind::False | Kind::Null => false,
+                    _ => return Err(Invalid::Field { field: "stream", problem: "must be true or false" }),
+                };
+            }
+            "stream_options" => self.stream_options(scanner)?,
+            "tools" => self.tools(scanner)?,
+            "provider" => self.provider(scanner)?,
+            "session_id" => self.session_id = optional_text(scanner, "session_id")?,
+            _ => {
+                let value = scanner.value()?;
+                let rule = PRICE_FIELDS.iter().find(|(name, _)| *name == key);
+                if rule.is_some_and(|(_, harmless)| !harmless(scanner, &value)) {
+                    self.price_field.get_or_insert_with(|| key.to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn messages(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Invalid> {
+        if scanner.peek()? != Kind::Array {
+            scanner.value()?;
+            return Err(Invalid::Field { field: "messages", problem: "must be an array of messages" });
+        }
+        let mut odd = false;
+        scanner.array(|scanner, _| {
+            self.prompt.messages = self.prompt.messages.saturating_add(1);
+            if scanner.peek()? != Kind::Object {
+                odd = true;
+                return scanner.value().map(|_| ());
+            }
+            scanner.object(|scanner, member| match &*member.key {
+                "content" if scanner.peek()? == Kind::Array => scanner.array(|scanner, _| self.part(scanner)),
+                _ => scanner.value().map(|_| ()),
+            })
+        })?;
+        if odd {
+            return Err(Invalid::Field { field: "messages", problem: "must hold objects only" });
+        }
+        self.has_input |= self.prompt.messages > 0;
+        Ok(())
+    }
+
+    /// One part of a message's content: text counts by its bytes, media by what the model declares.
+    fn part(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+        if scanner.peek()? != Kind::Object {
+            return scanner.value().map(|_| ());
+        }
+        let start = scanner.at();
+        let mut kind = Cow::Borrowed("");
+        scanner.object(|scanner, member| {
+            if member.key == "type" && scanner.peek()? == Kind::Text {
+                kind = scanner.string()?;
+                Ok(())
+            } else {
+                scanner.value().map(|_| ())
+            }
+        })?;
+        match &*kind {
+            "text" | "refusal" => {}
+            "image_url" => {
+                self.prompt.images = self.prompt.images.saturating_add(1);
+                self.media_bytes = self.media_bytes.saturating_add(scanner.at().saturating_sub(start));
+            }
+            _ => self.prompt.unbounded_parts = self.prompt.unbounded_parts.saturating_add(1),
+        }
+        Ok(())
+    }
+
+    fn stream_options(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Invalid> {
+        if scanner.peek()? == Kind::Object {
+            scanner.object(|scanner, member| {
+                scanner.value()?;
+                if member.key != "include_usage" {
+                    self.stream_options.push(member.start..scanner.at());
+                }
+                Ok(())
+            })?;
+            return Ok(());
+        }
+        match scanner.value()?.kind {
+            Kind::Null => Ok(()),
+            _ => Err(Invalid::Field { field: "stream_options", problem: "must be an object" }),
+        }
+    }
+
+    fn tools(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Invalid> {
+        if scanner.peek()? != Kind::Array {
+            return match scanner.value()?.kind {
+                Kind::Null => Ok(()),
+                _ => Err(Invalid::Field { field: "tools", problem: "must be an array" }),
+            };
+        }
+        scanner.array(|scanner, index| {
+            self.prompt.tools = self.prompt.tools.saturating_add(1);
+            let mut function = false;
+            if scanner.peek()? == Kind::Object {
+                scanner.object(|scanner, member| {
+                    let value = scanner.value()?;
+                    function |= member.key == "type" && scanner.text(value.span) == "\"function\"";
+                    Ok(())
+                })?;
+            } else {
+                scanner.value()?;
+            }
+            if !function {
+                self.price_field.get_or_insert_with(|| format!("tools[{index}].type"));
+            }
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    fn provider(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Invalid> {
+        if scanner.peek()? != Kind::Object {
+            return match scanner.value()?.kind {
+                Kind::Null => Ok(()),
+                _ => Err(Invalid::Field { field: "provider", problem: "must be an object" }),
+            };
+        }
+        let mut failed = None;
+        scanner.object(|scanner, member| {
+            let read = match &*member.key {
+                "order" => texts(scanner, "provider.order").map(|slugs| self.routing.order = slugs),
+                "only" => texts(scanner, "provider.only").map(|slugs| self.routing.only = slugs),
+                "ignore" => texts(scanner, "provider.ignore").map(|slugs| self.routing.ignore = slugs),
+                "allow_fallbacks" => {
+                    self.routing.no_fallbacks = scanner.value()?.kind == Kind::False;
+                    Ok(())
+                }
+                _ => {
+                    scanner.value()?;
+                    Ok(())
+                }
+            };
+            match read {
+                Err(Invalid::Malformed(malformed)) => return Err(malformed),
+                Err(invalid) => {
+                    failed.get_or_insert(invalid);
+                }
+                Ok(()) => {}
+            }
+            Ok(())
+        })?;
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn finish(self, body: Bytes) -> Result<ChatRequest, Invalid> {
+        if !self.has_input {
+            return Err(Invalid::NoInput);
+        }
+        let cap = match (self.max_tokens, self.max_completion_tokens) {
+            (Some(old), Some(new)) if old != new => {
+                let problem = "and `max_completion_tokens` differ; send one of them";
+                return Err(Invalid::Field { field: "max_tokens", problem });
+            }
+            (old, new) => new.or(old),
+        };
+        let mut models: Vec<String> = self.model.into_iter().collect();
+        for model in self.models {
+            if !models.contains(&model) {
+                models.push(model);
+            }
+        }
+        if models.is_empty() {
+            return Err(Invalid::Field { field: "model", problem: "is required" });
+        }
+        let text_bytes = u64::try_from(body.len().saturating_sub(self.media_bytes)).unwrap_or(u64::MAX);
+        let price_field = self
+            .price_field
+            .or_else(|| memmem::find(&body, CACHE_TTL).map(|_| "cache_control.ttl".to_owned()));
+        Ok(ChatRequest {
+            passing: self.passing,
+            stream_options: self.stream_options,
+            models,
+            cap,
+            choices: self.choices.unwrap_or(1),
+            stream: self.stream,
+            session_id: self.session_id,
+            prompt: PromptSize { text_bytes, ..self.prompt },
+            price_field,
+            routing: self.routing,
+            body,
+        })
+    }
+}
+
+/// A positive whole number up to [`COUNT_MAX`], or null.
+fn count(scanner: &mut Scanner<'_>, field: &'static str) -> Result<Option<u64>, Invalid> {
+    let Value { kind, span } = scanner.value()?;
+    let problem = match kind {
+        Kind::Null => return Ok(None),
+        Kind::Number => match scanner.text(span).parse::<u64>() {
+            Ok(count @ 1..=COUNT_MAX) => return Ok(Some(count)),
+            Ok(0) => "must be at least 1",
+            Ok(_) => "is too large; the most is 2147483648",
+            Err(_) => "must be a positive whole number",
+        },
+        _ => "must be a positive whole number",
+    };
+    Err(Invalid::Field { field, problem })
+}
+
+fn optional_text(scanner: &mut Scanner<'_>, field: &'static str) -> Result<Option<String>, Invalid> {
+    match scanner.peek()? {
+        Kind::Text => Ok(Some(scanner.string()?.into_owned())),
+        kind => {
+            scanner.value()?;
+            let problem = "must be a string";
+            if kind == Kind::Null { Ok(None) } else { Err(Invalid::Field { field, problem }) }
+        }
+    }
+}
+
+fn texts(scanner: &mut Scanner<'_>, field: &'static str) -> Result<Vec<String>, Invalid> {
+    let wrong = Invalid::Field { field, problem: "must be an array of strings" };
+    if scanner.peek()? != Kind::Array {
+        return if scanner.value()?.kind == Kind::Null { Ok(Vec::new()) } else { Err(wrong) };
+    }
+    let (mut found, mut odd) = (Vec::new(), false);
+    scanner.array(|scanner, _| {
+        if scanner.peek()? == Kind::Text {
+            found.push(scanner.string()?.into_owned());
+        } else {
+            odd = true;
+            scanner.value()?;
+        }
+        Ok(())
+    })?;
+    if odd { Err(wrong) } else { Ok(found) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: &str) -> Result<ChatRequest, Invalid> {
+        ChatRequest::parse(Bytes::copy_from_slice(body.as_bytes()))
+    }
+
+    fn with(extra: &str) -> Result<ChatRequest, Invalid> {
+        parse(&format!(r#"{{"model":"a/b","messages":[{{"role":"user","content":"hi"}}]{extra}}}"#))
+    }
+
+    #[test]
+    fn what_goes_upstream_is_what_came_but_for_what_we_act_on() {
+        let request = with(r#","temperature":0.50,"max_tokens":7,"usage":{"include":true},"provider":{"only":["x"]},"stream":true,"stream_options":{"include_usage":false,"x":1},"odd":{"a":[1]}"#).unwrap();
+        let body = String::from_utf8(request.forwarded("up-1", "max_completion_tokens", 7)).unwrap();
+        assert_eq!(
+            body,
+            r#"{"model":"up-1","max_completion_tokens":7,"messages":[{"role":"user","content":"hi"}],"temperature":0.50,"stream":true,"odd":{"a":[1]},"stream_options":{"include_usage":true,"x":1}}"#
+        );
+        assert_eq!(request.routing.only, ["x"]);
+    }
+
+    #[test]
+    fn caps_must_be_positive_whole_numbers_and_agree() {
+        for bad in ["0", "-1", "1.5", "1e2", "2147483649", "99999999999999999999", "\"7\"", "true"] {
+            assert!(with(&format!(",\"max_tokens\":{bad}")).is_err(), "{bad}");
+            assert!(with(&format!(",\"n\":{bad}")).is_err(), "{bad}");
+        }
+        assert!(with(r#","max_tokens":5,"max_completion_tokens":6"#).is_err());
+        assert_eq!(with(r#","max_tokens":5,"max_completion_tokens":5"#).unwrap().cap, Some(5));
+        assert_eq!(with(r#","max_tokens":null,"max_completion_tokens":6"#).unwrap().cap, Some(6));
+        assert_eq!(with("").unwrap().cap, None);
+    }
+
+    #[test]
+    fn a_field_that_changes_the_price_is_named() {
+        let field = |extra: &str| with(extra).unwrap().price_field;
+        assert_eq!(field(r#","service_tier":"priority""#).as_deref(), Some("service_tier"));
+        assert_eq!(field(r#","web_search_options":{}"#).as_deref(), Some("web_search_options"));
+        assert_eq!(field(r#","plugins":[{"id":"web"}]"#).as_deref(), Some("plugins"));
+        assert_eq!(field(r#","tools":[{"type":"function"},{"type":"web_search"}]"#).as_deref(), Some("tools[1].type"));
+        assert_eq!(field(r#","cache_control":{"type":"ephemeral","ttl":"1h"}"#).as_deref(), Some("cache_control.ttl"));
+        assert_eq!(field(r#","service_tier":"auto","plugins":[],"best_of":1,"modalities":[ "text" ]"#), None);
+        assert_eq!(field(r#","note":"say \"ttl\" please""#), None);
+    }
+
+    #[test]
+    fn media_counts_by_part_and_not_by_its_bytes() {
+        let long = "A".repeat(5_000);
+        let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":[{{"type":"text","text":"x"}},{{"type":"image_url","image_url":{{"url":"data:{long}"}}}},{{"type":"video_url"}}]}}]}}"#);
+        let size = parse(&body).unwrap().prompt;
+        assert_eq!((size.images, size.unbounded_parts, size.messages), (1, 1, 1));
+        assert!(size.text_bytes < 300);
+    }
+
+    #[test]
+    fn nothing_to_answer_and_wrong_types_are_refused() {
+        assert_eq!(parse(r#"{"model":"m"}"#).unwrap_err(), Invalid::NoInput);
+        assert_eq!(parse(r#"{"model":"m","messages":[]}"#).unwrap_err(), Invalid::NoInput);
+        for bad in [r#"{"messages":[{}]}"#, r#"{"model":1,"messages":[{}]}"#, r#"{"model":"m","messages":"hi"}"#, "[]", "7"] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+        assert!(with(r#","STREAM":true"#).is_err());
+        assert!(with(r#","model":"c/d""#).is_err());
+    }
+}
