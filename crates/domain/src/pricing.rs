@@ -182,6 +182,13 @@ impl Bound {
         }
     }
 
+    /// How many of the prompt's tokens fit into `room`, when none is left for an answer.
+    pub fn prompt_within(&self, room: Usd) -> u64 {
+        let room = room.picos().max(0).min(self.fixed_picos);
+        let tokens = room.saturating_mul(i128::from(self.prompt_tokens)).checked_div(self.fixed_picos);
+        tokens.and_then(|tokens| u64::try_from(tokens).ok()).unwrap_or(self.prompt_tokens)
+    }
+
     fn per_cap_token(&self) -> i128 {
         self.completion.times(self.choices)
     }

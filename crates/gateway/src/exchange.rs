@@ -212,11 +212,14 @@ impl Gateway {
                 }
                 Err(_) => Failed::Fate(FailureKind::Broken),
             };
-            let (failure, retry, reservation) = conclude(guard, failed).await;
+            let (failure, retry, given_back) = conclude(guard, failed).await;
             last = Some(failure);
-            let Some((reservation, facts)) = reservation.filter(|_| retry && !request.routing.no_fallbacks) else { break };
-            attempts = facts.attempts;
+            let Some((reservation, facts)) = given_back else { break };
             pending.held = Some(reservation);
+            attempts = facts.attempts;
+            if !retry || (request.routing.no_fallbacks && !resent) {
+                break;
+            }
         }
         pending.release(attempts).await;
         Err(ChatError::Provider(last.unwrap_or_else(|| failure("", FailureKind::Unreachable, &[]))))

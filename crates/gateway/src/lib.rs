@@ -19,9 +19,10 @@ mod tasks;
 mod upstream;
 mod usage;
 
-pub use error::ChatError;
+pub use error::{ChatError, FailureKind, ProviderFailure};
 pub use exchange::{Answer, Caller, Gateway};
 pub use json::{Malformed, MalformedReason};
+pub use request::Invalid;
 pub use limits::Limits;
 pub use steps::{NoSteps, Step, Steps};
 pub use stream::AnswerBody;

@@ -41,6 +41,8 @@ pub enum RefusalReason {
         affordable: Option<u64>,
         /// The bound on prompt tokens.
         prompt_tokens: u64,
+        /// Prompt tokens at most that would fit.
+        affordable_prompt: u64,
     },
     /// It would fit if calls in flight cost nothing: worth trying again when they have settled.
     InFlight,
@@ -72,6 +74,7 @@ pub fn decide(budgets: &[BudgetState], bound: &Bound, kind: MoneyKind) -> Result
             wanted: least,
             affordable: bound.cap_within(state.remaining()),
             prompt_tokens: bound.prompt_tokens,
+            affordable_prompt: bound.prompt_within(state.remaining()),
         };
         return refuse(state, reason);
     }
@@ -131,9 +134,9 @@ mod tests {
 
     #[test]
     fn a_call_that_never_fits_learns_how_many_tokens_would() {
-        let never = RefusalReason::NeverFits { wanted: 90, affordable: Some(70), prompt_tokens: 10 };
+        let never = RefusalReason::NeverFits { wanted: 90, affordable: Some(70), prompt_tokens: 10, affordable_prompt: 10 };
         assert_eq!(reason(&[state(100, 20, 0)], &bound(10, OutputCap::Asked(90))), never);
-        let prompt = RefusalReason::NeverFits { wanted: 1, affordable: None, prompt_tokens: 200 };
+        let prompt = RefusalReason::NeverFits { wanted: 1, affordable: None, prompt_tokens: 200, affordable_prompt: 80 };
         assert_eq!(reason(&[state(100, 20, 0)], &bound(200, OutputCap::Asked(1))), prompt);
     }
 

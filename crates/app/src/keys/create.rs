@@ -1,0 +1,89 @@
+//! Creating a key.
+
+use tollgate_domain::key::NewKey;
+use tollgate_domain::time::LimitReset;
+use tollgate_domain::{KeySecret, Timestamp, Usd};
+use tollgate_store::{KeyView, StoreError};
+use uuid::Uuid;
+
+use crate::{App, RandomError};
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRequest {
+    /// Free text.
+    pub name: String,
+    /// USD in a window; `None` is no limit.
+    pub limit: Option<Usd>,
+    /// The window; `None` is for life.
+    pub limit_reset: Option<LimitReset>,
+    /// Whether BYOK usage counts.
+    pub include_byok_in_limit: bool,
+    /// When it stops working.
+    pub expires_at: Option<Timestamp>,
+    /// The member who creates it.
+    pub creator_user_id: Option<String>,
+    /// The workspace; `None` is the default one.
+    pub workspace: Option<Uuid>,
+    /// A partner's own name for whoever uses it.
+    pub external_user: Option<String>,
+}
+
+/// Why a key was not created. Nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateKeyError {
+    /// The name is empty.
+    #[error("`name` must not be empty")]
+    EmptyName,
+    /// The expiry is not in the future.
+    #[error("`expires_at` must be in the future")]
+    Expired,
+    /// There is no such workspace.
+    #[error("Workspace not found")]
+    UnknownWorkspace,
+    /// There is no such member.
+    #[error("`creator_user_id` names no member of the organization")]
+    UnknownMember,
+    /// No randomness.
+    #[error("no secret could be made")]
+    Random(#[from] RandomError),
+    /// The store failed.
+    #[error("the key could not be stored")]
+    Store(#[from] StoreError),
+}
+
+impl App {
+    /// Creates a key; its secret is shown this once.
+    ///
+    /// # Errors
+    /// [`CreateKeyError`].
+    pub async fn create_key(&self, request: KeyRequest) -> Result<(KeyView, KeySecret), CreateKeyError> {
+        if request.name.trim().is_empty() {
+            return Err(CreateKeyError::EmptyName);
+        }
+        if request.creator_user_id.is_some() {
+            return Err(CreateKeyError::UnknownMember);
+        }
+        let now = self.store().now().await?;
+        if request.expires_at.is_some_and(|end| end <= now) {
+            return Err(CreateKeyError::Expired);
+        }
+        let workspace = self.store().workspace(request.workspace).await?.ok_or(CreateKeyError::UnknownWorkspace)?;
+        let secret = KeySecret::new(&self.settings().key_prefix, self.random.bytes()?);
+        let key = NewKey {
+            hash: secret.hash(),
+            name: request.name,
+            label: secret.label(),
+            workspace: workspace.id,
+            limit: request.limit,
+            limit_reset: request.limit_reset,
+            include_byok_in_limit: request.include_byok_in_limit,
+            expires_at: request.expires_at,
+            creator_user_id: request.creator_user_id,
+            external_user: request.external_user,
+        };
+        let view = self.store().create_key(key).await?;
+        tracing::info!(key.hash = %view.key.hash, "key created");
+        Ok((view, secret))
+    }
+}

@@ -1,0 +1,5 @@
+//! Between what is promised and what is true: wire to domain may fail, domain to wire cannot.
+
+pub mod generation;
+pub mod keys;
+pub mod models;

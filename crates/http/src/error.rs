@@ -1,0 +1,272 @@
+//! The only place that knows status codes and the error envelope (contract sections 1.2, 2.3 and 16).
+//!
+//! 5xx only for our own faults and the provider's: clients retry them for an hour.
+
+use std::sync::Arc;
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use serde_json::{Value, json};
+use tollgate_app::RandomError;
+use tollgate_app::keys::{CreateKeyError, UpdateKeyError};
+use tollgate_domain::ledger::{BudgetScope, Refusal, RefusalReason};
+use tollgate_domain::time::LimitReset;
+use tollgate_gateway::{ChatError, FailureKind, ProviderFailure};
+use tollgate_store::StoreError;
+use tollgate_wire::{Amount, ErrorBody, ErrorEnvelope};
+
+/// Seconds after which a refused call is worth another try.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// An answer that is an error.
+#[derive(Clone, Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    message: String,
+    metadata: Option<Value>,
+    retry_after: Option<String>,
+    /// What is logged, once, with the request's id.
+    cause: Option<Cause>,
+}
+
+/// The chain of errors behind an answer.
+#[derive(Clone, Debug)]
+pub struct Cause(pub Arc<dyn std::error::Error + Send + Sync>);
+
+impl ApiError {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), metadata: None, retry_after: None, cause: None }
+    }
+
+    /// 400: the request makes no sense, and why.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// 401: there is no credential.
+    pub fn missing_credential() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "Missing Authentication header")
+    }
+
+    /// 401: the credential is of no use here; why is nobody's business.
+    pub fn unknown_credential() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "User not found.")
+    }
+
+    /// 401: a management key is needed.
+    pub fn not_a_management_key() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "Invalid management key")
+    }
+
+    /// 403: not yours.
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, message)
+    }
+
+    /// 404.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
+    }
+
+    /// 405.
+    pub fn method_not_allowed() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed")
+    }
+
+    /// 408: the client was too slow.
+    pub fn timed_out() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "Operation timed out. Please try again later.")
+    }
+
+    /// 413: the body is larger than `limit` bytes.
+    pub fn body_too_large(limit: usize) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("Request payload too large: the most is {limit} bytes"))
+    }
+
+    /// 415: the body is compressed.
+    pub fn encoded_body() -> Self {
+        let message = "Bodies with Content-Encoding are not accepted: send plain JSON";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+    }
+
+    /// 431: too many headers, or too large.
+    pub fn header_flood() -> Self {
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Too many request headers, or too large ones")
+    }
+
+    /// 500: our bug.
+    pub fn internal(cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        let error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
+        Self { cause: Some(Cause(Arc::new(cause))), ..error }
+    }
+
+    /// 500 after a panic, which was logged where it happened.
+    pub fn panicked() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+    }
+
+    /// The answer to a call that got none. `public_url` goes into the hints.
+    pub fn from_chat(error: ChatError, public_url: &str) -> Self {
+        match error {
+            ChatError::Invalid(invalid) => Self::bad_request(invalid.to_string()),
+            ChatError::UnknownModel(_) => Self::bad_request(error.to_string()),
+            ChatError::PriceField(field) => Self::bad_request(format!(
+                "`{field}` changes the price of a call in a way that the price list cannot bound, and this key has a \
+                 limit; leave it out, or use a key without a limit"
+            )),
+            ChatError::Unpriced(model) => Self::not_found(format!(
+                "No price is known for {model}, so it cannot be called; set `pricing` for it in the configuration"
+            )),
+            ChatError::NoEndpoint(model) => Self::not_found(format!("No endpoints found for {model}.")),
+            ChatError::Key(_) => Self::unknown_credential(),
+            ChatError::Budget(refusal) => Self::refused(&refusal, public_url),
+            ChatError::Store(error) => error.into(),
+            ChatError::Provider(failure) => Self::provider_failed(&failure),
+        }
+    }
+
+    /// A budget refuses (contract section 16, lines 7, 8, 10 and 13).
+    fn refused(refusal: &Refusal, public_url: &str) -> Self {
+        let budget = &refusal.state.budget;
+        let word = budget.reset.map_or("total", LimitReset::as_str);
+        let scope = match budget.scope {
+            BudgetScope::Key => "key_limit",
+        };
+        let amounts = |source: &str, reason: Option<&str>| {
+            json!({
+                "limit_source": source,
+                "reason": reason,
+                "provider_name": null,
+                "scope": scope,
+                "limit_usd": Amount(budget.limit),
+                "spend_usd": Amount(refusal.state.spent),
+                "held_usd": Amount(refusal.state.held),
+                "resets_at": budget.resets_at.map(|at| at.to_string()),
+            })
+        };
+        let higher = format!("To increase, visit {public_url}/keys and create a key with a higher {word} limit");
+        match refusal.reason {
+            RefusalReason::Spent => {
+                let message = format!("Key limit exceeded ({word} limit). Manage it using {public_url}/keys");
+                Self { metadata: Some(amounts("openrouter_key_limit", None)), ..Self::forbidden(message) }
+            }
+            RefusalReason::NeverFits { wanted, affordable: Some(affordable), .. } => {
+                let message = format!(
+                    "This request requires more credits, or fewer max_tokens. You requested up to {wanted} tokens, but \
+                     can only afford {affordable}. {higher}"
+                );
+                Self::payment_required(message, amounts("openrouter_key_limit", None))
+            }
+            RefusalReason::NeverFits { prompt_tokens, affordable_prompt, .. } => {
+                let message = format!("Prompt tokens limit exceeded: {prompt_tokens} > {affordable_prompt}. {higher}");
+                Self::payment_required(message, amounts("openrouter_key_limit", None))
+            }
+            RefusalReason::InFlight => {
+                let message = "This request would exceed your available credits given your current in-flight requests. \
+                               Retry after in-flight requests settle, or add credits.";
+                let metadata = amounts("openrouter_in_flight_budget", Some("in_flight_budget_exhausted"));
+                let error = Self::payment_required(message, metadata);
+                Self { retry_after: Some(RETRY_AFTER_SECONDS.to_owned()), ..error }
+            }
+        }
+    }
+
+    fn payment_required(message: impl Into<String>, metadata: Value) -> Self {
+        Self { metadata: Some(metadata), ..Self::new(StatusCode::PAYMENT_REQUIRED, message) }
+    }
+
+    /// The provider failed (contract section 1.2, "upstream failures").
+    fn provider_failed(failure: &ProviderFailure) -> Self {
+        let (status, error_type) = match failure.kind {
+            FailureKind::Unreachable | FailureKind::Broken => (502, "provider_unavailable"),
+            FailureKind::TimedOut => (524, "timeout"),
+            FailureKind::Status(status) => match status {
+                429 => (429, "rate_limit_exceeded"),
+                400 | 404 | 408 | 413 | 422 => (status, "invalid_request"),
+                503 => (503, "provider_unavailable"),
+                504 | 524 => (524, "timeout"),
+                529 => (529, "provider_overloaded"),
+                // Ours was the credential that the provider refused, or its answer makes no sense: not the caller's fault.
+                _ => (502, "provider_unavailable"),
+            },
+        };
+        let previous: Vec<Value> =
+            failure.previous.iter().map(|(provider, status)| json!({"provider_name": provider, "code": status})).collect();
+        let mut metadata = json!({
+            "raw": failure.raw,
+            "provider_name": failure.provider,
+            "is_byok": false,
+            "error_type": error_type,
+            "previous_errors": previous,
+        });
+        if status == 429 {
+            metadata["limit_source"] = json!("upstream_provider_shared_pool");
+        }
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+        let retry_after = match status.as_u16() {
+            429 | 503 => Some(failure.retry_after.clone().unwrap_or_else(|| RETRY_AFTER_SECONDS.to_owned())),
+            _ => None,
+        };
+        Self { metadata: Some(metadata), retry_after, ..Self::new(status, "Provider returned error") }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) | StoreError::Uncertain | StoreError::ClockJumped { .. } => {
+                let answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service temporarily unavailable");
+                Self { retry_after: Some(RETRY_AFTER_SECONDS.to_owned()), cause: Some(Cause(Arc::new(error))), ..answer }
+            }
+            StoreError::Amount(_) => Self::bad_request("The call could cost more than an amount of money can say"),
+            StoreError::Corrupt(_) => Self::internal(error),
+        }
+    }
+}
+
+impl From<RandomError> for ApiError {
+    fn from(error: RandomError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<CreateKeyError> for ApiError {
+    fn from(error: CreateKeyError) -> Self {
+        match error {
+            CreateKeyError::EmptyName
+            | CreateKeyError::Expired
+            | CreateKeyError::UnknownWorkspace
+            | CreateKeyError::UnknownMember => Self::bad_request(error.to_string()),
+            CreateKeyError::Random(error) => error.into(),
+            CreateKeyError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<UpdateKeyError> for ApiError {
+    fn from(error: UpdateKeyError) -> Self {
+        match error {
+            UpdateKeyError::Nothing | UpdateKeyError::EmptyName => Self::bad_request(error.to_string()),
+            UpdateKeyError::UnknownKey => Self::not_found(error.to_string()),
+            UpdateKeyError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let error = ErrorBody { message: self.message, code: self.status.as_u16(), metadata: self.metadata };
+        let body = serde_json::to_string(&ErrorEnvelope { error, user_id: None }).unwrap_or_default();
+        let mut response = Response::new(body.into());
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(value) = self.retry_after.and_then(|seconds| HeaderValue::try_from(seconds).ok()) {
+            response.headers_mut().insert(RETRY_AFTER, value);
+        }
+        if let Some(cause) = self.cause {
+            response.extensions_mut().insert(cause);
+        }
+        response
+    }
+}

@@ -1,0 +1,69 @@
+//! Who asks: authentication is the type of an argument (contract section 2.3).
+
+use axum::extract::FromRequestParts;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use tollgate_domain::KeyHash;
+use tollgate_domain::key::ManagementKey;
+use tollgate_store::{Credential, InferenceKey};
+
+use crate::error::ApiError;
+use crate::router::Api;
+
+/// Any valid key.
+pub struct AnyKey(pub Credential);
+
+/// A management key.
+pub struct Manager(#[expect(dead_code, reason = "that it is there is what handlers ask for")] pub ManagementKey);
+
+/// An inference key.
+pub struct Caller(pub InferenceKey);
+
+impl FromRequestParts<Api> for AnyKey {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        let found = authenticate(&parts.headers, api).await?;
+        found.map(Self).ok_or_else(ApiError::unknown_credential)
+    }
+}
+
+impl FromRequestParts<Api> for Manager {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        match authenticate(&parts.headers, api).await? {
+            Some(Credential::Management(key)) => Ok(Self(key)),
+            Some(Credential::Inference(_)) | None => Err(ApiError::not_a_management_key()),
+        }
+    }
+}
+
+impl Caller {
+    /// The inference key that a call is made with.
+    pub async fn of(headers: &HeaderMap, api: &Api) -> Result<Self, ApiError> {
+        match authenticate(headers, api).await? {
+            Some(Credential::Inference(key)) => Ok(Self(key)),
+            Some(Credential::Management(_)) | None => Err(ApiError::unknown_credential()),
+        }
+    }
+}
+
+/// The credential in the headers: `None` where it is of no use.
+async fn authenticate(headers: &HeaderMap, api: &Api) -> Result<Option<Credential>, ApiError> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Err(ApiError::missing_credential()) };
+    if values.next().is_some() {
+        return Ok(None);
+    }
+    let Some(secret) = value.to_str().ok().and_then(bearer) else { return Ok(None) };
+    Ok(api.app().store().authenticate(&KeyHash::of(secret)).await?)
+}
+
+/// The token of `Bearer <token>`.
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}

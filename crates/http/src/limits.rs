@@ -1,0 +1,33 @@
+//! Every limit of the HTTP surface, by name.
+
+use std::time::Duration;
+
+/// What the server reads, waits for and keeps at the most.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpLimits {
+    /// Bytes of a request's body.
+    pub body_bytes_max: usize,
+    /// Headers of a request.
+    pub headers_max: usize,
+    /// Bytes of a request's headers.
+    pub header_bytes_max: usize,
+    /// Until a client has sent its headers.
+    pub header_timeout: Duration,
+    /// Until a client has sent its body.
+    pub body_timeout: Duration,
+    /// Connections at a time; more wait to be accepted.
+    pub connections_max: usize,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 32 << 20,
+            headers_max: 100,
+            header_bytes_max: 32 << 10,
+            header_timeout: Duration::from_secs(20),
+            body_timeout: Duration::from_mins(2),
+            connections_max: 16_384,
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! From a request to its route.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http_body::{Body, Frame, SizeHint};
+use tollgate_app::App;
+use tollgate_gateway::{AnswerBody, Gateway};
+use tower::ServiceExt;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{Any, CorsLayer};
+
+use crate::error::{ApiError, Cause};
+use crate::limits::HttpLimits;
+use crate::routes;
+
+/// Headers that pages of other origins may read.
+pub const EXPOSED: &str =
+    "x-generation-id, x-provider-name, x-request-id, x-tollgate-max-tokens, x-tollgate-settlement, retry-after";
+const CHAT: &str = "/api/v1/chat/completions";
+
+/// The whole API as one service.
+#[derive(Clone)]
+pub struct Api {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    app: App,
+    gateway: Gateway,
+    limits: HttpLimits,
+    requests: AtomicU64,
+    boot: u32,
+}
+
+/// The body of any answer.
+pub enum ApiBody {
+    /// Of the control plane.
+    Plain(axum::body::Body),
+    /// Of the data path.
+    Answer(AnswerBody),
+}
+
+impl Body for ApiBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match self.get_mut() {
+            Self::Plain(body) => Pin::new(body).poll_frame(cx),
+            Self::Answer(body) => Pin::new(body).poll_frame(cx).map_err(|never: Infallible| match never {}),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Plain(body) => body.is_end_stream(),
+            Self::Answer(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Plain(body) => body.size_hint(),
+            Self::Answer(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Api {
+    /// The API of a product. `boot` sets the ids of this process's requests apart from another's.
+    pub fn new(app: App, gateway: Gateway, limits: HttpLimits, boot: u32) -> Self {
+        Self { shared: Arc::new(Shared { app, gateway, limits, requests: AtomicU64::new(0), boot }) }
+    }
+
+    /// The product.
+    pub fn app(&self) -> &App {
+        &self.shared.app
+    }
+
+    /// The data path.
+    pub fn gateway(&self) -> &Gateway {
+        &self.shared.gateway
+    }
+
+    /// The limits.
+    pub fn limits(&self) -> &HttpLimits {
+        &self.shared.limits
+    }
+
+    /// The control plane's routes.
+    pub fn router(&self) -> Router {
+        let keys = get(routes::keys::list).post(routes::keys::create);
+        let key = get(routes::keys::get).patch(routes::keys::update).delete(routes::keys::delete);
+        let api = Router::new()
+            .route("/key", get(routes::key::get))
+            .route("/auth/key", get(routes::key::get))
+            .route("/keys", keys)
+            .route("/keys/{hash}", key)
+            .route("/generation", get(routes::generation::get))
+            .route("/models", get(routes::models::list))
+            .route("/models/count", get(routes::models::count))
+            // Answered past the router; here so that its path is known for other methods.
+            .route("/chat/completions", post(not_found));
+        let exposed = EXPOSED.split(", ").filter_map(|name| name.parse::<HeaderName>().ok());
+        let cors = CorsLayer::new()
+            .allow_origin(Any)
+            .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::PUT, Method::DELETE])
+            .allow_headers(Any)
+            .expose_headers(exposed.collect::<Vec<_>>());
+        Router::new()
+            .nest("/api/v1", api.layer(cors))
+            .route("/health", get(routes::health::health))
+            .route("/ready", get(routes::health::ready))
+            .fallback(not_found)
+            .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+            .layer(CatchPanicLayer::custom(|_| ApiError::panicked().into_response()))
+            .with_state(self.clone())
+    }
+
+    /// Answers one request.
+    pub async fn answer<B>(&self, router: &Router, mut request: Request<B>) -> http::Response<ApiBody>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        trim_slashes(request.uri_mut());
+        let number = self.shared.requests.fetch_add(1, Ordering::Relaxed);
+        let id = format!("req-{:08x}{number:08x}", self.shared.boot);
+        let mut response = if flooded(request.headers(), self.limits()) {
+            ApiError::header_flood().into_response().map(ApiBody::Plain)
+        } else if request.method() == Method::POST && request.uri().path() == CHAT {
+            routes::chat::chat(self, request).await
+        } else {
+            self.route(router, request.map(axum::body::Body::new)).await
+        };
+        if let Some(Cause(cause)) = response.extensions().get::<Cause>() {
+            let status = response.status().as_u16();
+            tracing::error!(request.id = id, status, error = %Chain(cause.as_ref()), "request failed");
+        }
+        if let Ok(value) = HeaderValue::try_from(id) {
+            response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
+        }
+        response
+    }
+
+    fn route(
+        &self,
+        router: &Router,
+        request: Request<axum::body::Body>,
+    ) -> impl Future<Output = http::Response<ApiBody>> + Send + use<> {
+        let answering = router.clone().oneshot(request);
+        async move {
+            let mut response = answering.await.unwrap_or_else(|never: Infallible| match never {});
+            let headers = response.headers_mut();
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            response.map(ApiBody::Plain)
+        }
+    }
+}
+
+async fn not_found() -> Response {
+    ApiError::not_found("Resource not found").into_response()
+}
+
+/// `/keys/` is `/keys` (contract section 1.1).
+fn trim_slashes(uri: &mut Uri) {
+    let path = uri.path();
+    let trimmed = path.trim_end_matches('/');
+    if trimmed.len() == path.len() || trimmed.is_empty() {
+        return;
+    }
+    let text = match uri.query() {
+        Some(query) => format!("{trimmed}?{query}"),
+        None => trimmed.to_owned(),
+    };
+    if let Ok(path_and_query) = PathAndQuery::try_from(text) {
+        let mut parts = std::mem::take(uri).into_parts();
+        parts.path_and_query = Some(path_and_query);
+        *uri = Uri::from_parts(parts).unwrap_or_default();
+    }
+}
+
+fn flooded(headers: &HeaderMap, limits: &HttpLimits) -> bool {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len().saturating_add(value.len())).sum();
+    headers.len() > limits.headers_max || bytes > limits.header_bytes_max
+}
+
+/// An error and everything behind it.
+struct Chain<'a>(&'a (dyn std::error::Error + 'static));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+//! `POST /api/v1/chat/completions`: straight to the data path, past the router.
+
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_TYPE, REFERER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http_body::Body;
+use tollgate_gateway::{Answer, AnswerBody, Caller as CallerFacts};
+
+use crate::error::ApiError;
+use crate::extract::{Caller, read_body};
+use crate::router::{Api, ApiBody, EXPOSED};
+
+/// Characters of a header that are worth keeping.
+const FACT_CHARACTERS_MAX: usize = 256;
+
+/// Answers a call.
+pub async fn chat<B>(api: &Api, request: Request<B>) -> http::Response<ApiBody>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    match answer(api, request).await {
+        Ok(answer) => success(answer),
+        Err(error) => {
+            let mut response: Response = error.into_response();
+            response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            response.map(ApiBody::Plain)
+        }
+    }
+}
+
+async fn answer<B>(api: &Api, request: Request<B>) -> Result<Answer, ApiError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (head, body) = request.into_parts();
+    let Caller(key) = Caller::of(&head.headers, api).await?;
+    let body = read_body(&head.headers, body, api.limits()).await?;
+    let (user_agent, http_referer) = (fact(&head.headers, &USER_AGENT), fact(&head.headers, &REFERER));
+    let http_referer = fact(&head.headers, &HeaderName::from_static("http-referer")).or(http_referer);
+    let caller = CallerFacts { key, user_agent, http_referer };
+    let public_url = &api.app().settings().public_url;
+    api.gateway().chat(caller, body).await.map_err(|error| ApiError::from_chat(error, public_url))
+}
+
+fn success(answer: Answer) -> http::Response<ApiBody> {
+    let mut response = http::Response::new(());
+    let headers = response.headers_mut();
+    let kind = if answer.streamed { "text/event-stream" } else { "application/json" };
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    let mut text = |name: &'static str, value: String| {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    text("x-generation-id", answer.generation);
+    text("x-provider-name", answer.provider);
+    if let Some(cap) = answer.lowered_cap {
+        text("x-tollgate-max-tokens", cap.to_string());
+    }
+    if answer.pending {
+        text("x-tollgate-settlement", "pending".to_owned());
+    }
+    let body: AnswerBody = answer.body;
+    response.map(|()| ApiBody::Answer(body))
+}
+
+fn fact(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let text = headers.get(name)?.to_str().ok()?;
+    Some(text.chars().take(FACT_CHARACTERS_MAX).collect())
+}

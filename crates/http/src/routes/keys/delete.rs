@@ -1,0 +1,21 @@
+//! `DELETE /api/v1/keys/{hash}`
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::StatusCode;
+use tollgate_wire::Deleted;
+
+use crate::error::ApiError;
+use crate::extract::Manager;
+use crate::router::Api;
+use crate::routes::json;
+use crate::routes::keys::{hash, not_found};
+
+/// Deletes a key for good.
+pub async fn delete(State(api): State<Api>, _: Manager, Path(text): Path<String>) -> Result<Response, ApiError> {
+    if api.app().delete_key(&hash(&text)?).await? {
+        Ok(json(StatusCode::OK, &Deleted { deleted: true }))
+    } else {
+        Err(not_found())
+    }
+}

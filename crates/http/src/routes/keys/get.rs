@@ -1,0 +1,19 @@
+//! `GET /api/v1/keys/{hash}`
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::StatusCode;
+use tollgate_wire::Data;
+
+use crate::convert;
+use crate::error::ApiError;
+use crate::extract::Manager;
+use crate::router::Api;
+use crate::routes::json;
+use crate::routes::keys::{hash, not_found};
+
+/// Shows one key, disabled and expired ones included.
+pub async fn get(State(api): State<Api>, _: Manager, Path(text): Path<String>) -> Result<Response, ApiError> {
+    let view = api.app().key(&hash(&text)?).await?.ok_or_else(not_found)?;
+    Ok(json(StatusCode::OK, &Data { data: convert::keys::key(view) }))
+}

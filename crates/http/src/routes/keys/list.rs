@@ -1,0 +1,23 @@
+//! `GET /api/v1/keys`
+
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use tollgate_wire::{Data, Key};
+
+use crate::convert;
+use crate::error::ApiError;
+use crate::extract::{Manager, QueryPairs};
+use crate::router::Api;
+use crate::routes::json;
+
+/// Lists a page of 100 keys of a workspace, newest first.
+pub async fn list(State(api): State<Api>, _: Manager, query: QueryPairs) -> Result<Response, ApiError> {
+    let (disabled, expired) = (query.flag("include_disabled")?, query.flag("include_expired")?);
+    let offset = query.count("offset")?.unwrap_or(0);
+    let workspace = api.app().workspace(query.uuid("workspace_id")?).await?;
+    let workspace = workspace.ok_or_else(|| ApiError::not_found("Workspace not found"))?;
+    let views = api.app().keys(&workspace, disabled, expired, offset).await?;
+    let data: Vec<Key> = views.into_iter().map(convert::keys::key).collect();
+    Ok(json(StatusCode::OK, &Data { data }))
+}

@@ -1,0 +1,30 @@
+//! `PATCH /api/v1/keys/{hash}`
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::StatusCode;
+use tollgate_wire::{Data, UpdateKey};
+
+use crate::convert;
+use crate::error::ApiError;
+use crate::extract::{Json, Manager};
+use crate::router::Api;
+use crate::routes::json;
+use crate::routes::keys::hash;
+
+/// Renames, re-limits, moves, enables or disables one key.
+pub async fn update(
+    State(api): State<Api>,
+    _: Manager,
+    Path(text): Path<String>,
+    Json(body): Json<UpdateKey>,
+) -> Result<Response, ApiError> {
+    let hash = hash(&text)?;
+    let mut change = convert::keys::key_change(&body)?;
+    if let Some(id) = body.workspace_id.as_deref() {
+        let workspace = api.app().workspace(Some(convert::keys::workspace_id(id)?)).await?;
+        change.workspace = Some(workspace.ok_or_else(|| ApiError::bad_request("Workspace not found"))?.id);
+    }
+    let view = api.app().update_key(&hash, change).await?;
+    Ok(json(StatusCode::OK, &Data { data: convert::keys::key(view) }))
+}

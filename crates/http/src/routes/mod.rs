@@ -1,0 +1,28 @@
+//! One file a route.
+
+pub mod chat;
+pub mod generation;
+pub mod health;
+pub mod key;
+pub mod keys;
+pub mod models;
+
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+
+use crate::error::ApiError;
+
+/// A JSON answer.
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_string(body) {
+        Err(error) => ApiError::internal(error).into_response(),
+        Ok(text) => {
+            let mut response = Response::new(text.into());
+            *response.status_mut() = status;
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            response
+        }
+    }
+}

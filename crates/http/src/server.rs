@@ -1,0 +1,129 @@
+//! Accepts connections and serves the API on them, until it is told to stop.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tollgate_gateway::Tasks;
+
+use crate::router::Api;
+
+/// Headers beyond which the connection is closed without an envelope.
+const HEADERS_MAX: usize = 1_024;
+/// Bytes of headers beyond which the connection is closed without an envelope.
+const HEAD_BYTES_MAX: usize = 256 << 10;
+/// The pause after a connection could not be accepted, as when files run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Until a TLS handshake is done.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A listening server.
+pub struct Server {
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    api: Api,
+    tasks: Tasks,
+}
+
+impl Server {
+    /// A server on a bound listener.
+    pub fn new(listener: TcpListener, tls: Option<Arc<ServerConfig>>, api: Api, tasks: Tasks) -> Self {
+        Self { listener, tls: tls.map(TlsAcceptor::from), api, tasks }
+    }
+
+    /// Serves until `stop` resolves; then accepts nothing more, and lets answers under way end within `grace`.
+    pub async fn run(self, stop: impl Future<Output = ()>, grace: Duration) {
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.api.limits().header_timeout)
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(HEAD_BYTES_MAX);
+        http.http2().timer(TokioTimer::new()).max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX));
+        let http = Arc::new(http);
+        let router = self.api.router();
+        let graceful = GracefulShutdown::new();
+        let places = Arc::new(Semaphore::new(self.api.limits().connections_max));
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let accepted = async {
+                let place = Arc::clone(&places).acquire_owned().await;
+                (place, self.listener.accept().await)
+            };
+            let (place, accepted) = tokio::select! {
+                () = &mut stop => break,
+                accepted = accepted => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (http, api, router, tls) = (Arc::clone(&http), self.api.clone(), router.clone(), self.tls.clone());
+            let watcher = graceful.watcher();
+            self.tasks.spawn(async move {
+                let _place = place;
+                // Without it small answers would wait for the client's acknowledgement.
+                let _ = stream.set_nodelay(true);
+                let Some(stream) = secured(stream, tls).await else { return };
+                let service = service_fn(move |request| {
+                    let (api, router) = (api.clone(), router.clone());
+                    async move { Ok::<_, Infallible>(api.answer(&router, request).await) }
+                });
+                let connection = http.serve_connection(TokioIo::new(stream), service);
+                // A client that breaks its connection is not our fault, and its call is settled all the same.
+                let _ = watcher.watch(connection).await;
+            });
+        }
+        drop(self.listener);
+        if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
+            tracing::warn!("answers were still under way when the grace period ended");
+        }
+    }
+}
+
+/// A byte stream, encrypted or not.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+async fn secured(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Box<dyn Stream>> {
+    match tls {
+        None => Some(Box::new(stream)),
+        Some(acceptor) => {
+            let secured = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
+            Some(Box::new(secured.ok()?.ok()?))
+        }
+    }
+}
+
+/// TLS from a certificate chain and its key, both in PEM files.
+///
+/// # Errors
+/// A file cannot be read, or holds no certificate or key that fit.
+pub fn tls_config(certificates: &Path, key: &Path) -> Result<Arc<ServerConfig>, Box<dyn std::error::Error + Send + Sync>> {
+    let chain = CertificateDer::pem_file_iter(certificates)?.collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(key)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}

@@ -1,0 +1,111 @@
+//! `GET /generation` (contract section 12). Every nullable field is present.
+
+use serde::{Deserialize, Serialize};
+
+use crate::money::Amount;
+
+/// A generation that ended.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Generation {
+    /// Its id.
+    pub id: String,
+    /// The provider's id of the answer.
+    pub upstream_id: Option<String>,
+    /// What it cost, USD.
+    pub total_cost: Amount,
+    /// What the provider credential's owner paid the provider, USD; 0 unless BYOK.
+    pub upstream_inference_cost: Option<Amount>,
+    /// The same as `total_cost` unless BYOK, USD.
+    pub usage: Amount,
+    /// RFC 3339, UTC: when it was admitted.
+    pub created_at: String,
+    /// `author/slug`.
+    pub model: String,
+    /// The app that called.
+    pub app_id: Option<i64>,
+    /// Whether it was streamed.
+    pub streamed: Option<bool>,
+    /// Whether the caller left before its end.
+    pub cancelled: Option<bool>,
+    /// The provider's slug.
+    pub provider_name: Option<String>,
+    /// Milliseconds until the first byte.
+    pub latency: Option<u64>,
+    /// Always null: nothing is moderated here.
+    pub moderation_latency: Option<u64>,
+    /// Milliseconds until the last byte.
+    pub generation_time: Option<u64>,
+    /// Why the model stopped; null for a stream that was cut.
+    pub finish_reason: Option<String>,
+    /// Why the model stopped, in the provider's words.
+    pub native_finish_reason: Option<String>,
+    /// Prompt tokens.
+    pub tokens_prompt: Option<u64>,
+    /// Completion tokens.
+    pub tokens_completion: Option<u64>,
+    /// Prompt tokens by the model's own tokenizer; what is billed.
+    pub native_tokens_prompt: Option<u64>,
+    /// Completion tokens by the model's own tokenizer; what is billed.
+    pub native_tokens_completion: Option<u64>,
+    /// Completion tokens of images.
+    pub native_tokens_completion_images: Option<u64>,
+    /// Completion tokens spent on reasoning.
+    pub native_tokens_reasoning: Option<u64>,
+    /// Prompt tokens read from a cache.
+    pub native_tokens_cached: Option<u64>,
+    /// Media in the prompt; not counted.
+    pub num_media_prompt: Option<u64>,
+    /// Audio in the prompt; not counted.
+    pub num_input_audio_prompt: Option<u64>,
+    /// Media in the completion; not counted.
+    pub num_media_completion: Option<u64>,
+    /// Search results; there is no search here.
+    pub num_search_results: Option<u64>,
+    /// Fetches; there are none here.
+    pub num_fetches: Option<u64>,
+    /// `HTTP-Referer`, or empty.
+    pub origin: String,
+    /// Whether a workspace's own provider credential was used.
+    pub is_byok: bool,
+    /// `global`.
+    pub data_region: String,
+    /// What a cache saved, USD; not computed.
+    pub cache_discount: Option<Amount>,
+    /// The kind of call.
+    pub api_type: Option<String>,
+    /// The partner's user.
+    pub external_user: Option<String>,
+    /// `HTTP-Referer` of the caller.
+    pub http_referer: Option<String>,
+    /// The preset that was used; there are none here.
+    pub preset_id: Option<String>,
+    /// Every try, in order.
+    pub provider_responses: Option<Vec<ProviderResponse>>,
+    /// The router that chose; there is none here.
+    pub router: Option<String>,
+    /// The tier that was served.
+    pub service_tier: Option<String>,
+    /// `User-Agent` of the caller.
+    pub user_agent: Option<String>,
+    /// The search engine; there is none here.
+    pub web_search_engine: Option<String>,
+    /// The UUID of the workspace that was charged.
+    pub workspace_id: Option<String>,
+    /// The caller's name for a conversation.
+    pub session_id: Option<String>,
+    /// How its bill was found: `settled`, `estimated`, `implausible`, `released`, `lost`. Ours.
+    pub settlement: String,
+}
+
+/// One try at one provider.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProviderResponse {
+    /// Its HTTP status; null where it never answered.
+    pub status: Option<u16>,
+    /// Its slug.
+    pub provider_name: String,
+    /// Milliseconds until it answered or failed.
+    pub latency: u64,
+    /// Whether a workspace's own provider credential was used.
+    pub is_byok: bool,
+}

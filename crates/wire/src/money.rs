@@ -1,0 +1,70 @@
+//! Amounts of US dollars as JSON numbers, exact in both directions.
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+use tollgate_domain::Usd;
+use tollgate_domain::money::{Excess, MoneyError};
+
+/// An amount in USD that the server states: `25.5`, `0.00000579`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount(pub Usd);
+
+impl Serialize for Amount {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let number = RawValue::from_string(self.0.to_string()).map_err(serde::ser::Error::custom)?;
+        number.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Amount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = Box::<RawValue>::deserialize(deserializer)?;
+        let (negative, text) = match number.get().strip_prefix('-') {
+            Some(rest) => (true, rest),
+            None => (false, number.get()),
+        };
+        let size = Usd::parse(text, Excess::RoundDown).map_err(D::Error::custom)?;
+        Ok(Self(if negative { Usd::from_nanos(-size.nanos()) } else { size }))
+    }
+}
+
+/// A number in a request, as it was written, so that nothing is lost before it is checked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RawAmount(Box<RawValue>);
+
+impl RawAmount {
+    /// The amount, with digits beyond the ninth decimal treated as `excess` says.
+    ///
+    /// # Errors
+    /// [`MoneyError`]; a value that is no number is [`MoneyError::NotANumber`].
+    pub fn parse(&self, excess: Excess) -> Result<Usd, MoneyError> {
+        Usd::parse(self.0.get(), excess)
+    }
+}
+
+impl From<Usd> for RawAmount {
+    fn from(amount: Usd) -> Self {
+        let number = RawValue::from_string(amount.to_string());
+        // The text of an amount is a JSON number.
+        Self(number.unwrap_or_else(|_| RawValue::NULL.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_plain_numbers_both_ways() {
+        for text in ["0", "25.5", "0.00000579", "-3.000000001", "224.808602387"] {
+            let amount: Amount = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&amount).unwrap(), text);
+        }
+        let raw: RawAmount = serde_json::from_str("1e-7").unwrap();
+        assert_eq!(raw.parse(Excess::Refuse), Ok(Usd::from_nanos(100)));
+        let text: RawAmount = serde_json::from_str("\"5\"").unwrap();
+        assert_eq!(text.parse(Excess::Refuse), Err(MoneyError::NotANumber));
+    }
+}
