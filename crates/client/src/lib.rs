@@ -1,1 +1,267 @@
-//! The Rust client of the management API.
+//! A client of tollgate's API, built on the same types as the server.
+#![warn(missing_docs)]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tollgate_wire::{CreateKey, CreatedKey, CurrentKey, Data, Deleted, ErrorEnvelope, Key, UpdateKey};
+
+/// Until a connection stands.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Until an answer is complete.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
+/// Keys on a page of a list.
+const PAGE: usize = 100;
+
+/// Why a request came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The URL cannot be used.
+    #[error("`{0}` is not an http or https URL")]
+    Url(String),
+    /// No server answers.
+    #[error("no server answers at {url} ({why})")]
+    Unreachable {
+        /// Where.
+        url: String,
+        /// Why.
+        why: String,
+    },
+    /// The server answered with an error.
+    #[error("{message}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The server's own words.
+        message: String,
+    },
+    /// The answer is not what was expected.
+    #[error("the server's answer cannot be read: {0}")]
+    Malformed(String),
+}
+
+/// An answer as it came.
+#[derive(Clone, Debug)]
+pub struct RawAnswer {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// Which keys to list.
+#[derive(Clone, Debug, Default)]
+pub struct KeyFilter {
+    /// Disabled and expired ones too.
+    pub all: bool,
+    /// Of this workspace; `None` is the default one.
+    pub workspace: Option<String>,
+}
+
+/// A client with one credential.
+#[derive(Clone)]
+pub struct Client {
+    base: String,
+    bearer: String,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Client({})", self.base)
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+impl Client {
+    /// A client of the server at `base` (`http://host:port`) with `bearer` as its key.
+    pub fn new(base: &str, bearer: &str) -> Self {
+        Self { base: base.trim_end_matches('/').to_owned(), bearer: bearer.to_owned() }
+    }
+
+    /// The same server, with another key.
+    #[must_use]
+    pub fn with_key(&self, bearer: &str) -> Self {
+        Self::new(&self.base, bearer)
+    }
+
+    /// The keys of a workspace, newest first, all pages of them.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn keys(&self, filter: &KeyFilter) -> Result<Vec<Key>, ClientError> {
+        let mut keys = Vec::new();
+        loop {
+            let mut path = format!("/api/v1/keys?offset={}", keys.len());
+            if filter.all {
+                path.push_str("&include_disabled=true&include_expired=true");
+            }
+            if let Some(workspace) = &filter.workspace {
+                path = format!("{path}&workspace_id={workspace}");
+            }
+            let page: Data<Vec<Key>> = self.json(Method::GET, &path, None::<&()>).await?;
+            let last = page.data.len() < PAGE;
+            keys.extend(page.data);
+            if last {
+                return Ok(keys);
+            }
+        }
+    }
+
+    /// Creates a key; the answer holds its secret.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn create_key(&self, key: &CreateKey) -> Result<CreatedKey, ClientError> {
+        self.json(Method::POST, "/api/v1/keys", Some(key)).await
+    }
+
+    /// One key by its hash.
+    ///
+    /// # Errors
+    /// [`ClientError`]; an unknown key is `Refused` with 404.
+    pub async fn key(&self, hash: &str) -> Result<Key, ClientError> {
+        let answer: Data<Key> = self.json(Method::GET, &format!("/api/v1/keys/{hash}"), None::<&()>).await?;
+        Ok(answer.data)
+    }
+
+    /// Changes a key.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn update_key(&self, hash: &str, change: &UpdateKey) -> Result<Key, ClientError> {
+        let answer: Data<Key> = self.json(Method::PATCH, &format!("/api/v1/keys/{hash}"), Some(change)).await?;
+        Ok(answer.data)
+    }
+
+    /// Deletes a key for good.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn delete_key(&self, hash: &str) -> Result<(), ClientError> {
+        let _: Deleted = self.json(Method::DELETE, &format!("/api/v1/keys/{hash}"), None::<&()>).await?;
+        Ok(())
+    }
+
+    /// The key of this client.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn current_key(&self) -> Result<CurrentKey, ClientError> {
+        let answer: Data<CurrentKey> = self.json(Method::GET, "/api/v1/key", None::<&()>).await?;
+        Ok(answer.data)
+    }
+
+    /// A chat completion, whatever its status.
+    ///
+    /// # Errors
+    /// No server answers.
+    pub async fn chat(&self, body: Vec<u8>) -> Result<RawAnswer, ClientError> {
+        self.raw(Method::POST, "/api/v1/chat/completions", Some(body)).await
+    }
+
+    async fn json<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ClientError> {
+        let malformed = |error: serde_json::Error| ClientError::Malformed(error.to_string());
+        let body = body.map(serde_json::to_vec).transpose().map_err(malformed)?;
+        let answer = self.raw(method, path, body).await?;
+        if answer.status.is_success() {
+            return serde_json::from_slice(&answer.body).map_err(malformed);
+        }
+        let message = serde_json::from_slice::<ErrorEnvelope>(&answer.body).map_or_else(
+            |_| format!("the server answered {}", answer.status),
+            |envelope| envelope.error.message,
+        );
+        Err(ClientError::Refused { status: answer.status.as_u16(), message })
+    }
+
+    /// One request, and the answer as it came.
+    ///
+    /// # Errors
+    /// [`ClientError::Url`], [`ClientError::Unreachable`].
+    pub async fn raw(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<RawAnswer, ClientError> {
+        let unreachable = |why: String| ClientError::Unreachable { url: self.base.clone(), why };
+        let base: Uri = self.base.parse().map_err(|_| ClientError::Url(self.base.clone()))?;
+        let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(&base)).await;
+        let stream = connecting.map_err(|_| unreachable("timed out".to_owned()))??;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(error.to_string()))?;
+        let host = base.authority().map(ToString::to_string).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, host)
+            .header(AUTHORIZATION, format!("Bearer {}", self.bearer))
+            .header(CONTENT_TYPE, "application/json")
+            .header(ACCEPT, "application/json")
+            .header(USER_AGENT, concat!("tollgate-cli/", env!("CARGO_PKG_VERSION")))
+            .body(Full::new(Bytes::from(body.unwrap_or_default())))
+            .map_err(|_| ClientError::Url(format!("{}{path}", self.base)))?;
+        let exchange = async {
+            let answer = sender.send_request(request).await?;
+            let (head, body) = answer.into_parts();
+            let body = body.collect().await?.to_bytes();
+            Ok::<_, hyper::Error>(RawAnswer { status: head.status, headers: head.headers, body })
+        };
+        let driven = async {
+            let mut exchange = std::pin::pin!(exchange);
+            tokio::select! {
+                biased;
+                answer = &mut exchange => answer,
+                // The connection may end first; what it delivered is still there.
+                _ = connection => exchange.await,
+            }
+        };
+        let answered = tokio::time::timeout(ANSWER_TIMEOUT, driven).await;
+        answered.map_err(|_| unreachable("timed out".to_owned()))?.map_err(|error| unreachable(error.to_string()))
+    }
+
+    async fn connect(&self, base: &Uri) -> Result<Box<dyn Stream>, ClientError> {
+        let url = || ClientError::Url(self.base.clone());
+        let unreachable = |error: std::io::Error| {
+            let why = if error.kind() == std::io::ErrorKind::ConnectionRefused {
+                "connection refused".to_owned()
+            } else {
+                error.to_string()
+            };
+            ClientError::Unreachable { url: self.base.clone(), why }
+        };
+        let host = base.host().ok_or_else(url)?.trim_matches(['[', ']']).to_owned();
+        let https = match base.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(url()),
+        };
+        let port = base.port_u16().unwrap_or(if https { 443 } else { 80 });
+        let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(unreachable)?;
+        if !https {
+            return Ok(Box::new(tcp));
+        }
+        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|_| url())?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+        let name = rustls::pki_types::ServerName::try_from(host).map_err(|_| url())?;
+        Ok(Box::new(connector.connect(name, tcp).await.map_err(unreachable)?))
+    }
+}

@@ -1,0 +1,183 @@
+//! The door for commands that need the database while a server owns it: a socket beside the file, mode 0600.
+//!
+//! One JSON object a line in, one out.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tollgate_app::App;
+use tollgate_domain::key::{ManagementKey, ManagementKeyId};
+
+use crate::failure::{Failure, Kind};
+
+/// What a command asks.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "snake_case")]
+pub enum Ask {
+    /// The management keys in force.
+    ListManagementKeys,
+    /// A new one.
+    CreateManagementKey {
+        /// Its name.
+        name: String,
+    },
+    /// The end of one.
+    RevokeManagementKey {
+        /// Its number.
+        id: i64,
+    },
+}
+
+/// What it is told.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(tag = "tell", rename_all = "snake_case")]
+pub enum Tell {
+    /// The management keys in force.
+    ManagementKeys {
+        /// Them.
+        keys: Vec<ManagementKeyLine>,
+    },
+    /// A new one, with its secret.
+    Created {
+        /// It.
+        key: ManagementKeyLine,
+        /// Its secret, shown this once.
+        secret: String,
+    },
+    /// Whether there was one to revoke.
+    Revoked {
+        /// Whether there was.
+        found: bool,
+    },
+    /// It could not be done.
+    Failed {
+        /// Why.
+        why: String,
+    },
+}
+
+/// A management key as commands show it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ManagementKeyLine {
+    /// Its number.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// The mask of its secret.
+    pub label: String,
+    /// RFC 3339, UTC.
+    pub created_at: String,
+}
+
+impl From<ManagementKey> for ManagementKeyLine {
+    fn from(key: ManagementKey) -> Self {
+        Self { id: key.id.0, name: key.name, label: key.label, created_at: key.created_at.to_string() }
+    }
+}
+
+/// Does what is asked.
+pub async fn perform(app: &App, ask: Ask) -> Tell {
+    let done = match ask {
+        Ask::ListManagementKeys => app
+            .management_keys()
+            .await
+            .map(|keys| Tell::ManagementKeys { keys: keys.into_iter().map(Into::into).collect() })
+            .map_err(|error| error.to_string()),
+        Ask::CreateManagementKey { name } => app
+            .create_management_key(&name)
+            .await
+            .map(|(key, secret)| Tell::Created { key: key.into(), secret: secret.reveal().to_owned() })
+            .map_err(|error| error.to_string()),
+        Ask::RevokeManagementKey { id } => app
+            .revoke_management_key(ManagementKeyId(id))
+            .await
+            .map(|found| Tell::Revoked { found })
+            .map_err(|error| error.to_string()),
+    };
+    done.unwrap_or_else(|why| Tell::Failed { why })
+}
+
+/// Asks the server that owns the database at `database`.
+///
+/// # Errors
+/// Nobody answers at its socket.
+pub async fn ask(database: &Path, ask: &Ask) -> Result<Tell, Failure> {
+    let path = socket_path(database);
+    let unreachable = |error: std::io::Error| {
+        let fact = format!("the database is in use, and its owner does not answer at {}: {error}", path.display());
+        Failure::new(Kind::Unreachable, fact).next("run this as the user who runs `tollgate serve`")
+    };
+    let stream = UnixStream::connect(&path).await.map_err(unreachable)?;
+    let (reading, mut writing) = stream.into_split();
+    let line = serde_json::to_string(ask).unwrap_or_default();
+    writing.write_all(format!("{line}\n").as_bytes()).await.map_err(unreachable)?;
+    let mut told = String::new();
+    BufReader::new(reading).read_line(&mut told).await.map_err(unreachable)?;
+    serde_json::from_str(&told).map_err(|error| Failure::new(Kind::Failed, format!("the server's answer cannot be read: {error}")))
+}
+
+/// The bound socket; removed when it is dropped.
+pub struct Listener {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Listener {
+    /// Binds the socket of a database that this process owns.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn bind(database: &Path) -> Result<Self, Failure> {
+        let path = socket_path(database);
+        let failed = |error: std::io::Error| Failure::new(Kind::Failed, format!("{}: {error}", path.display()));
+        // The database is ours, so a socket that is there was left by a process that is gone.
+        if path.exists() {
+            std::fs::remove_file(&path).map_err(failed)?;
+        }
+        let listener = UnixListener::bind(&path).map_err(failed)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(Self { listener, path: path.clone() })
+    }
+
+    /// Answers, one connection after another.
+    pub async fn serve(self, app: App) {
+        loop {
+            match self.listener.accept().await {
+                Err(error) => tracing::warn!(%error, "cannot accept a command"),
+                Ok((stream, _)) => {
+                    if let Err(error) = converse(stream, &app).await {
+                        tracing::warn!(%error, "a command broke off");
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // Left behind it does no harm: the next owner removes it.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+async fn converse(stream: UnixStream, app: &App) -> std::io::Result<()> {
+    let (reading, mut writing) = stream.into_split();
+    let mut asked = String::new();
+    BufReader::new(reading).read_line(&mut asked).await?;
+    let told = match serde_json::from_str(&asked) {
+        Ok(ask) => perform(app, ask).await,
+        Err(error) => Tell::Failed { why: error.to_string() },
+    };
+    let line = serde_json::to_string(&told).unwrap_or_default();
+    writing.write_all(format!("{line}\n").as_bytes()).await
+}
+
+fn socket_path(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(".sock");
+    PathBuf::from(name)
+}

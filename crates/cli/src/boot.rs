@@ -1,0 +1,203 @@
+//! Puts a server together and runs it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tollgate_app::{App, OsRandom, Random, Settings};
+use tollgate_domain::KeySecret;
+use tollgate_gateway::{Gateway, Limits, NoSteps, Steps, Tasks};
+use tollgate_http::{Api, HttpLimits, Server, tls_config};
+use tollgate_store::{Clock, Store, SystemClock};
+use tollgate_store_sqlite::{OpenError, Options, SqliteStore};
+
+use crate::admin;
+use crate::config::Config;
+use crate::failure::{Failure, Kind};
+
+/// What a test puts in the place of the real thing.
+pub struct Parts {
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Who is told each step of a call.
+    pub steps: Arc<dyn Steps>,
+    /// While true every commit fails as on a broken disk.
+    pub refuse_commits: Option<Arc<AtomicBool>>,
+    /// Limits of the data path that the configuration does not name.
+    pub limits: Limits,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self { clock: Arc::new(SystemClock::default()), steps: Arc::new(NoSteps), refuse_commits: None, limits: Limits::default() }
+    }
+}
+
+/// A server, bound and ready to run.
+pub struct Booted {
+    /// The address it listens on.
+    pub address: SocketAddr,
+    /// Where people and clients reach it.
+    pub public_url: String,
+    /// The product.
+    pub app: App,
+    /// The first management key, if this start made it.
+    pub first_management_key: Option<KeySecret>,
+    store: SqliteStore,
+    server: Server,
+    tasks: Tasks,
+    grace: Duration,
+    admin: Option<admin::Listener>,
+}
+
+/// Opens the database of a configuration.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn open_store(config: &Config, parts: &Parts) -> Result<SqliteStore, Failure> {
+    let path = config.database.sqlite_path()?;
+    let seed = OsRandom.bytes().map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
+    let options = Options {
+        path: path.clone(),
+        durability: config.database.durability(),
+        clock: Arc::clone(&parts.clock),
+        seed,
+        refuse_commits: parts.refuse_commits.clone(),
+    };
+    SqliteStore::open(options).map_err(|error| {
+        let fact = format!("{}: {error}", path.display());
+        let next = match &error {
+            OpenError::InUse => "stop the other process, or give this one another database.url",
+            OpenError::Newer => "start the release that wrote it, or a later one",
+            OpenError::Altered(_) | OpenError::Damaged(_) => "restore a backup; the file was left as it is",
+            OpenError::Sqlite(_) | OpenError::Thread(_) => "check that the folder exists and can be written to",
+        };
+        let kind = if matches!(error, OpenError::InUse) { Kind::Unreachable } else { Kind::Failed };
+        Failure::new(kind, fact).next(next)
+    })
+}
+
+/// The product on a store.
+///
+/// # Errors
+/// The store does not answer.
+pub async fn open_app(config: &Config, store: &SqliteStore, public_url: String) -> Result<App, Failure> {
+    let store: Arc<dyn Store> = Arc::new(store.clone());
+    let settings = Settings { key_prefix: config.keys.prefix.clone(), public_url };
+    App::new(store, Arc::new(OsRandom), settings).await.map_err(failed)
+}
+
+/// Binds, opens, recovers and publishes; nothing is served until [`Booted::run`].
+///
+/// # Errors
+/// Something in the configuration or on the machine prevents it.
+pub async fn boot(
+    config: &Config,
+    parts: Parts,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<Booted, Failure> {
+    let endpoints = config.endpoints()?;
+    let providers = config.provider_settings(&environment)?;
+    let listen = &config.server.listen;
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        let fact = format!("cannot listen on {listen}: {error}");
+        Failure::new(Kind::Failed, fact).next("stop what listens there, or set server.listen to another address")
+    })?;
+    let address = listener.local_addr().map_err(failed)?;
+    let public_url = config.public_url(&address.to_string());
+    let store = open_store(config, &parts)?;
+    let app = open_app(config, &store, public_url.clone()).await?;
+    app.publish(endpoints).await.map_err(failed)?;
+    let tasks = Tasks::default();
+    let limits = Limits {
+        min_output_tokens: config.limits.min_output_tokens,
+        head_timeout: Duration::from_secs(config.limits.head_timeout_seconds),
+        idle_timeout: Duration::from_secs(config.limits.idle_timeout_seconds),
+        ..parts.limits
+    };
+    let gateway = Gateway::new(app.clone(), providers, limits, tasks.clone(), parts.steps)
+        .map_err(|error| Failure::new(Kind::Usage, error.to_string()))?;
+    let http_limits = HttpLimits {
+        body_bytes_max: config.limits.body_bytes_max,
+        header_timeout: Duration::from_secs(config.limits.header_timeout_seconds),
+        body_timeout: Duration::from_secs(config.limits.body_timeout_seconds),
+        ..HttpLimits::default()
+    };
+    let tls = match &config.server.tls {
+        None => None,
+        Some(tls) => Some(tls_config(&tls.certificate_file, &tls.key_file).map_err(|error| {
+            Failure::new(Kind::Usage, format!("server.tls: {error}")).next("certificate_file and key_file must be PEM")
+        })?),
+    };
+    let boot_bytes = OsRandom.bytes().map_err(failed)?;
+    let boot_id = boot_bytes.iter().take(4).fold(0_u32, |id, byte| (id << 8) | u32::from(*byte));
+    let api = Api::new(app.clone(), gateway, http_limits, boot_id);
+    let first_management_key = bootstrap(config, &app, &environment).await?;
+    let admin = admin::Listener::bind(&config.database.sqlite_path()?)?;
+    Ok(Booted {
+        address,
+        public_url,
+        app,
+        first_management_key,
+        store,
+        server: Server::new(listener, tls, api, tasks.clone()),
+        tasks,
+        grace: Duration::from_secs(config.server.grace_seconds),
+        admin: Some(admin),
+    })
+}
+
+async fn bootstrap(
+    config: &Config,
+    app: &App,
+    environment: &impl Fn(&str) -> Option<String>,
+) -> Result<Option<KeySecret>, Failure> {
+    const NAME: &str = "TOLLGATE_BOOTSTRAP_MANAGEMENT_KEY";
+    let given = match environment(NAME) {
+        None => None,
+        Some(text) => {
+            let secret = KeySecret::parse(&config.keys.prefix, &text).ok_or_else(|| {
+                let fact = format!("{NAME} is not `{}` followed by 64 lowercase hex digits", config.keys.prefix);
+                Failure::new(Kind::Usage, fact).next("unset it to have a key made")
+            })?;
+            Some(secret)
+        }
+    };
+    app.bootstrap_management_key(given).await.map_err(failed)
+}
+
+impl Booted {
+    /// Serves until `stop` resolves, then settles what is under way and closes the database.
+    ///
+    /// # Errors
+    /// The last of the ledger could not be written.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
+        let folding = self.store.clone();
+        let admin = self.admin.take();
+        let (app, grace) = (self.app.clone(), self.grace);
+        let background = async {
+            let administering = async {
+                match admin {
+                    Some(admin) => admin.serve(app).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::join!(folding.fold_regularly(), administering)
+        };
+        tokio::select! {
+            () = self.server.run(stop, grace) => {}
+            _ = background => {}
+        }
+        if !self.tasks.finish(grace).await {
+            tracing::warn!("calls were still under way at the end; they are booked as lost at the next start");
+        }
+        self.store.close().await.map_err(failed)
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> Failure {
+    Failure::new(Kind::Failed, error.to_string())
+}

@@ -1,0 +1,361 @@
+//! `tollgate keys list|create|show|update|disable|enable|delete`: over HTTP.
+
+use std::io::{IsTerminal, Read};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use jiff::{Span, Timestamp};
+use serde_json::json;
+use tollgate_client::{Client, KeyFilter};
+use tollgate_domain::Usd;
+use tollgate_domain::money::Excess;
+use tollgate_wire::{Amount, CreateKey, Key, RawAmount, UpdateKey};
+
+use crate::cli::variable;
+use crate::failure::{Failure, Kind};
+use crate::output::{self, Column, Rounding};
+
+/// `tollgate keys …`
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Server to talk to
+    #[arg(long, global = true, env = "TOLLGATE_URL", default_value = "http://127.0.0.1:4000")]
+    url: String,
+    /// File with a management key, `-` is stdin [env: TOLLGATE_MANAGEMENT_KEY holds the key itself]
+    #[arg(long, global = true, value_name = "F")]
+    management_key_file: Option<PathBuf>,
+    /// Print the API's JSON and nothing else
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Reset {
+    Daily,
+    Weekly,
+    Monthly,
+    Never,
+}
+
+impl Reset {
+    fn word(self) -> Option<String> {
+        match self {
+            Self::Daily => Some("daily".to_owned()),
+            Self::Weekly => Some("weekly".to_owned()),
+            Self::Monthly => Some("monthly".to_owned()),
+            Self::Never => None,
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show keys, newest first
+    List {
+        /// Disabled and expired ones too
+        #[arg(long)]
+        all: bool,
+        /// Of this workspace (UUID)
+        #[arg(long)]
+        workspace: Option<String>,
+    },
+    /// Make one; its secret goes to stdout, this once
+    Create {
+        /// What it is for
+        #[arg(long)]
+        name: String,
+        /// USD it may spend; without it there is no limit
+        #[arg(long, value_name = "USD")]
+        limit: Option<String>,
+        /// When the limit starts afresh
+        #[arg(long, value_enum)]
+        reset: Option<Reset>,
+        /// When it stops working: 30d, 12h, or an instant such as 2027-01-31T00:00:00Z
+        #[arg(long)]
+        expires: Option<String>,
+        /// In this workspace (UUID)
+        #[arg(long)]
+        workspace: Option<String>,
+    },
+    /// Show one
+    Show {
+        /// Name, label, or 8 or more characters of the hash
+        key: String,
+    },
+    /// Change name or limit of one
+    Update {
+        /// Name, label, or 8 or more characters of the hash
+        key: String,
+        /// New name
+        #[arg(long)]
+        name: Option<String>,
+        /// New limit in USD, or `none`
+        #[arg(long, value_name = "USD")]
+        limit: Option<String>,
+        /// When the limit starts afresh
+        #[arg(long, value_enum)]
+        reset: Option<Reset>,
+    },
+    /// Refuse one until it is enabled again
+    Disable {
+        /// Name, label, or 8 or more characters of the hash
+        key: String,
+    },
+    /// Take a `disable` back
+    Enable {
+        /// Name, label, or 8 or more characters of the hash
+        key: String,
+    },
+    /// Delete one for good
+    Delete {
+        /// Name, label, or 8 or more characters of the hash
+        key: String,
+        /// Its name, typed again
+        #[arg(long, value_name = "NAME")]
+        confirm: Option<String>,
+    },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The server does not answer, or refuses.
+pub async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let client = Client::new(&arguments.url, &management_key(arguments.management_key_file.as_deref())?);
+    let as_json = arguments.json;
+    match arguments.action {
+        Action::List { all, workspace } => {
+            let keys = client.keys(&KeyFilter { all, workspace }).await?;
+            list(&keys, all, as_json);
+        }
+        Action::Create { name, limit, reset, expires, workspace } => {
+            let key = CreateKey {
+                name,
+                limit: limit.as_deref().map(amount).transpose()?,
+                limit_reset: reset.and_then(Reset::word),
+                expires_at: expires.as_deref().map(instant).transpose()?,
+                workspace_id: workspace,
+                ..CreateKey::default()
+            };
+            let created = client.create_key(&key).await?;
+            if as_json {
+                print_json(&created);
+            } else {
+                output::note(&format!("created `{}`, {}; its secret is shown this once", created.data.name, limit_words(&created.data)));
+                output::result(&created.key);
+            }
+        }
+        Action::Show { key } => show(&find(&client, &key).await?, as_json),
+        Action::Update { key, name, limit, reset } => {
+            let found = find(&client, &key).await?;
+            let limit = match limit.as_deref() {
+                None => None,
+                Some("none") => Some(None),
+                Some(text) => Some(Some(amount(text)?)),
+            };
+            let change = UpdateKey { name, limit, limit_reset: reset.map(Reset::word), ..UpdateKey::default() };
+            show(&client.update_key(&found.hash, &change).await?, as_json);
+        }
+        Action::Disable { key } => switch(&client, &key, true, as_json).await?,
+        Action::Enable { key } => switch(&client, &key, false, as_json).await?,
+        Action::Delete { key, confirm } => {
+            let found = find(&client, &key).await?;
+            confirm_deletion(&found, confirm.as_deref())?;
+            client.delete_key(&found.hash).await?;
+            if as_json {
+                output::result(&json!({"deleted": true}).to_string());
+            } else {
+                output::note(&format!("deleted `{}`; it is refused from now on", found.name));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn switch(client: &Client, key: &str, disabled: bool, as_json: bool) -> Result<(), Failure> {
+    let found = find(client, key).await?;
+    let change = UpdateKey { disabled: Some(disabled), ..UpdateKey::default() };
+    show(&client.update_key(&found.hash, &change).await?, as_json);
+    Ok(())
+}
+
+fn management_key(file: Option<&std::path::Path>) -> Result<String, Failure> {
+    let text = match file {
+        Some(path) if path.as_os_str() == "-" => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map(|_| text)
+        }
+        Some(path) => std::fs::read_to_string(path),
+        None => match variable("TOLLGATE_MANAGEMENT_KEY") {
+            Some(key) => Ok(key),
+            None => {
+                let failure = Failure::new(Kind::Credential, "no management key given");
+                return Err(failure.next("set TOLLGATE_MANAGEMENT_KEY, or name a file with --management-key-file"));
+            }
+        },
+    };
+    let text = text.map_err(|error| Failure::new(Kind::Credential, format!("the management key cannot be read: {error}")))?;
+    Ok(text.trim().to_owned())
+}
+
+/// The key that a name, a label, or the beginning of a hash names; only one may fit.
+async fn find(client: &Client, wanted: &str) -> Result<Key, Failure> {
+    if wanted.len() == 64 {
+        return Ok(client.key(wanted).await?);
+    }
+    let keys = client.keys(&KeyFilter { all: true, workspace: None }).await?;
+    let fits = |key: &&Key| key.name == wanted || key.label == wanted || (wanted.len() >= 8 && key.hash.starts_with(wanted));
+    let found: Vec<&Key> = keys.iter().filter(fits).collect();
+    match found.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => {
+            let failure = Failure::new(Kind::NotFound, format!("there is no key `{wanted}`"));
+            Err(failure.next("`tollgate keys list --all` shows them all"))
+        }
+        several => {
+            let lines: Vec<String> = several.iter().map(|key| format!("{} {} {}", key.name, key.label, key.hash)).collect();
+            let fact = format!("`{wanted}` names {} keys:\n  {}", several.len(), lines.join("\n  "));
+            Err(Failure::new(Kind::NotFound, fact).next("name it by its hash"))
+        }
+    }
+}
+
+fn confirm_deletion(key: &Key, confirm: Option<&str>) -> Result<(), Failure> {
+    let next = format!("pass --confirm {}, or keep its history and stop it: tollgate keys disable {}", key.name, key.name);
+    let typed = match confirm {
+        Some(name) => name.to_owned(),
+        None if std::io::stdin().is_terminal() => {
+            output::note(&format!("Type the name of the key to delete it for good: {}", key.name));
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line).map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
+            line.trim().to_owned()
+        }
+        None => {
+            let fact = format!("deleting `{}` needs its name typed, and there is no terminal", key.name);
+            return Err(Failure::new(Kind::Usage, fact).next(next));
+        }
+    };
+    if typed == key.name { Ok(()) } else { Err(Failure::new(Kind::Usage, "the names differ; nothing was deleted").next(next)) }
+}
+
+fn amount(text: &str) -> Result<RawAmount, Failure> {
+    Usd::parse(text.trim_start_matches('$'), Excess::RoundDown)
+        .map(RawAmount::from)
+        .map_err(|error| Failure::new(Kind::Usage, format!("--limit {error}")).next("for example: --limit 5 or --limit 0.25"))
+}
+
+/// `30d`, `12h`, or an instant.
+#[expect(clippy::disallowed_methods, reason = "a span is counted from the user's own now")]
+fn instant(text: &str) -> Result<String, Failure> {
+    let wrong = || Failure::new(Kind::Usage, format!("`{text}` is no time")).next("for example: --expires 30d or --expires 2027-01-31T00:00:00Z");
+    let Some(unit) = text.chars().last().filter(|unit| matches!(unit, 'd' | 'h')) else {
+        return Ok(text.to_owned());
+    };
+    let count: i64 = text.trim_end_matches(unit).parse().map_err(|_| wrong())?;
+    let hours = if unit == 'd' { count.checked_mul(24) } else { Some(count) };
+    let span = Span::new().try_hours(hours.ok_or_else(wrong)?).map_err(|_| wrong())?;
+    let end = Timestamp::now().checked_add(span).map_err(|_| wrong())?;
+    Ok(format!("{end:.3}"))
+}
+
+fn print_json(value: &impl serde::Serialize) {
+    output::result(&serde_json::to_string(value).unwrap_or_default());
+}
+
+const COLUMNS: [(&str, bool); 9] = [
+    ("NAME", false), ("KEY", false), ("SPENT", true), ("HELD", true), ("LEFT", true), ("LIMIT", false), ("RESETS", false),
+    ("LAST USED", false), ("STATE", false),
+];
+
+fn list(keys: &[Key], all: bool, as_json: bool) {
+    if as_json {
+        print_json(&json!({"data": keys}));
+        return;
+    }
+    let terminal = output::is_terminal();
+    let mut columns: Vec<Column> = COLUMNS.iter().map(|(head, right)| Column { head, right: *right }).collect();
+    if !terminal {
+        columns.push(Column { head: "HASH", right: false });
+    }
+    let rows: Vec<Vec<String>> = keys.iter().map(|key| row(key, terminal)).collect();
+    output::table(&columns, &rows);
+    if terminal {
+        let hidden = if all { "" } else { "; disabled and expired ones not shown (--all)" };
+        output::note(&format!("{} keys{hidden}", keys.len()));
+    }
+}
+
+fn row(key: &Key, terminal: bool) -> Vec<String> {
+    let money = |amount: Amount, rounding| if terminal { output::short(amount.0, rounding) } else { amount.0.to_string() };
+    let optional = |amount: Option<Amount>, rounding| amount.map_or_else(|| "-".to_owned(), |amount| money(amount, rounding));
+    let mut cells = vec![
+        key.name.clone(),
+        key.label.clone(),
+        money(window_usage(key), Rounding::Up),
+        optional(key.limit_held, Rounding::Up),
+        optional(key.limit_remaining, Rounding::Down),
+        limit_cell(key),
+        key.limit_reset.clone().unwrap_or_else(|| "never".to_owned()),
+        key.last_used_at.clone().unwrap_or_else(|| "never".to_owned()),
+        state(key).to_owned(),
+    ];
+    if !terminal {
+        cells.push(key.hash.clone());
+    }
+    cells
+}
+
+/// The figure beside a limit is that window's.
+fn window_usage(key: &Key) -> Amount {
+    match key.limit_reset.as_deref() {
+        Some("daily") => key.usage_daily,
+        Some("weekly") => key.usage_weekly,
+        Some("monthly") => key.usage_monthly,
+        _ => key.usage,
+    }
+}
+
+fn limit_cell(key: &Key) -> String {
+    let span = match key.limit_reset.as_deref() {
+        Some("daily") => "/day",
+        Some("weekly") => "/week",
+        Some("monthly") => "/month",
+        _ => "",
+    };
+    key.limit.map_or_else(|| "none".to_owned(), |limit| format!("{}{span}", output::typed(limit.0)))
+}
+
+fn limit_words(key: &Key) -> String {
+    key.limit.map_or_else(|| "no limit".to_owned(), |_| format!("limit {}", limit_cell(key)))
+}
+
+fn state(key: &Key) -> &'static str {
+    match key.limit_remaining {
+        _ if key.disabled => "disabled",
+        Some(left) if left.0 <= Usd::ZERO => "at limit",
+        _ => "active",
+    }
+}
+
+fn show(key: &Key, as_json: bool) {
+    if as_json {
+        print_json(&json!({"data": key}));
+        return;
+    }
+    let left = key.limit_remaining.map_or_else(|| "no limit".to_owned(), |left| {
+        format!("{} of {}", output::short(left.0, Rounding::Down), limit_cell(key))
+    });
+    let held = key.limit_held.map_or_else(|| "$0".to_owned(), |held| output::short(held.0, Rounding::Up));
+    let lines = [
+        format!("{}  {}  {}", key.name, state(key), key.label),
+        format!("left     {left}"),
+        format!("spent    {}", output::short(window_usage(key).0, Rounding::Up)),
+        format!("held     {held}"),
+        format!("expires  {}", key.expires_at.as_deref().unwrap_or("never")),
+        format!("created  {}", key.created_at),
+        format!("hash     {}", key.hash),
+    ];
+    output::result(&lines.join("\n"));
+}

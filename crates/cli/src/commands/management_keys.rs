@@ -1,0 +1,94 @@
+//! `tollgate management-keys list|create|revoke`: on the database itself, through its owner if a server runs.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::admin::{self, Ask, Tell};
+use crate::boot::{Parts, open_app, open_store};
+use crate::cli::ConfigFile;
+use crate::config::Config;
+use crate::failure::{Failure, Kind};
+use crate::output::{self, Column};
+
+/// `tollgate management-keys …`
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Print JSON and nothing else
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show those in force
+    List,
+    /// Make one; its secret goes to stdout, this once
+    Create {
+        /// What it is for
+        #[arg(long, default_value = "operator")]
+        name: String,
+    },
+    /// End one for good
+    Revoke {
+        /// Its number, from `list`
+        id: i64,
+    },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The database cannot be reached, or refuses.
+pub async fn run(arguments: Arguments) -> Result<(), Failure> {
+    let config = Config::load(arguments.file.config.as_deref(), std::env::vars())?;
+    let ask = match arguments.action {
+        Action::List => Ask::ListManagementKeys,
+        Action::Create { name } => Ask::CreateManagementKey { name },
+        Action::Revoke { id } => Ask::RevokeManagementKey { id },
+    };
+    show(perform(&config, ask).await?, arguments.json)
+}
+
+async fn perform(config: &Config, ask: Ask) -> Result<Tell, Failure> {
+    match open_store(config, &Parts::default()) {
+        Ok(store) => {
+            let app = open_app(config, &store, String::new()).await?;
+            let told = admin::perform(&app, ask).await;
+            store.close().await.map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
+            Ok(told)
+        }
+        // A server owns it: ask there.
+        Err(failure) if failure.kind == Kind::Unreachable => admin::ask(&config.database.sqlite_path()?, &ask).await,
+        Err(failure) => Err(failure),
+    }
+}
+
+fn show(told: Tell, as_json: bool) -> Result<(), Failure> {
+    match told {
+        Tell::Failed { why } => return Err(Failure::new(Kind::Failed, why)),
+        Tell::Revoked { found: false } => {
+            let failure = Failure::new(Kind::NotFound, "there is no such management key");
+            return Err(failure.next("`tollgate management-keys list` shows them"));
+        }
+        Tell::Revoked { found: true } if as_json => output::result(&json!({"revoked": true}).to_string()),
+        Tell::Revoked { found: true } => output::note("revoked; it is refused from now on"),
+        Tell::Created { key, secret } if as_json => output::result(&json!({"data": key, "key": secret}).to_string()),
+        Tell::Created { key, secret } => {
+            output::note(&format!("management key {} `{}`; its secret is shown this once", key.id, key.name));
+            output::result(&secret);
+        }
+        Tell::ManagementKeys { keys } if as_json => output::result(&json!({"data": keys}).to_string()),
+        Tell::ManagementKeys { keys } => {
+            let columns = [("ID", true), ("NAME", false), ("KEY", false), ("CREATED", false)]
+                .map(|(head, right)| Column { head, right });
+            let rows: Vec<Vec<String>> =
+                keys.into_iter().map(|key| vec![key.id.to_string(), key.name, key.label, key.created_at]).collect();
+            output::table(&columns, &rows);
+        }
+    }
+    Ok(())
+}

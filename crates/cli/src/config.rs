@@ -1,0 +1,469 @@
+//! The configuration: a TOML file under environment variables, typed, with no unknown settings.
+//!
+//! `TOLLGATE_<SECTION>__<NAME>` sets one setting; names without `__` mean other things. What the file says wrong is told
+//! with its line, what a variable says wrong with its name.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tollgate_domain::money::MoneyError;
+use tollgate_domain::model::Endpoint;
+use tollgate_domain::pricing::PriceList;
+use tollgate_domain::Price;
+use tollgate_gateway::{OutputCapField, ProviderKind, ProviderSettings};
+use tollgate_store_sqlite::Durability;
+
+use crate::failure::{Failure, Kind};
+
+/// The file that is read if none is named.
+pub const DEFAULT_FILE: &str = "tollgate.toml";
+
+/// All settings.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where it listens.
+    pub server: ServerConfig,
+    /// Where it remembers.
+    pub database: DatabaseConfig,
+    /// What keys look like.
+    pub keys: KeysConfig,
+    /// What it reads, waits for and keeps at the most.
+    pub limits: LimitsConfig,
+    /// What it tells.
+    pub log: LogConfig,
+    /// Who answers calls.
+    pub providers: Vec<ProviderConfig>,
+    /// What can be called, by whom it is answered, and what it costs.
+    pub models: Vec<ModelConfig>,
+}
+
+/// `[server]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServerConfig {
+    /// The address to listen on; port 0 takes a free one.
+    pub listen: String,
+    /// Where people and clients reach the server.
+    pub public_url: Option<String>,
+    /// Seconds that answers under way get at shutdown.
+    pub grace_seconds: u64,
+    /// TLS, if tollgate itself is to speak it.
+    pub tls: Option<TlsConfig>,
+}
+
+/// `[server.tls]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate chain, PEM.
+    pub certificate_file: PathBuf,
+    /// Its key, PEM.
+    pub key_file: PathBuf,
+}
+
+/// `[database]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// `sqlite://<file>`
+    pub url: String,
+    /// `power` or `process`: what a commit survives.
+    pub durability: DurabilityConfig,
+}
+
+/// `database.durability`
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DurabilityConfig {
+    /// Loss of power.
+    #[default]
+    Power,
+    /// The death of the process.
+    Process,
+}
+
+/// `[keys]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeysConfig {
+    /// What new keys begin with.
+    pub prefix: String,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Bytes of a request's body.
+    pub body_bytes_max: usize,
+    /// Seconds until a client has sent its headers.
+    pub header_timeout_seconds: u64,
+    /// Seconds until a client has sent its body.
+    pub body_timeout_seconds: u64,
+    /// Fewest completion tokens that an open cap may be lowered to.
+    pub min_output_tokens: u64,
+    /// Seconds until a provider answers at all.
+    pub head_timeout_seconds: u64,
+    /// Seconds between two reads from a provider.
+    pub idle_timeout_seconds: u64,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// `error`, `warn`, `info`, `debug`, or a filter such as `info,tollgate_gateway=debug`.
+    pub level: String,
+    /// `text` or `json`.
+    pub format: LogFormat,
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// `[[providers]]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderConfig {
+    /// Its name here, shown as `provider`.
+    pub slug: String,
+    /// What speaks there.
+    pub kind: KindConfig,
+    /// What comes before `/chat/completions`.
+    pub base_url: Option<String>,
+    /// The environment variable that holds the credential.
+    pub api_key_env: Option<String>,
+    /// The file that holds the credential.
+    pub api_key_file: Option<PathBuf>,
+    /// Where the output cap goes: `max_completion_tokens` or `max_tokens`.
+    #[serde(default)]
+    pub output_cap_field: CapFieldConfig,
+}
+
+/// `providers.kind`
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KindConfig {
+    /// Anything that speaks OpenAI's API.
+    #[serde(rename = "openai")]
+    OpenAi,
+    /// Built in.
+    Simulated,
+}
+
+/// `providers.output_cap_field`
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CapFieldConfig {
+    /// OpenAI's present name.
+    #[default]
+    MaxCompletionTokens,
+    /// The older name.
+    MaxTokens,
+}
+
+/// `[[models]]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The public id, `author/slug`. Repeating one adds another provider for it, in file order.
+    pub id: String,
+    /// The name people see; default is the id.
+    pub name: Option<String>,
+    /// The slug of a provider.
+    pub provider: String,
+    /// The provider's own name of the model; default is the id.
+    pub upstream_id: Option<String>,
+    /// The most tokens of prompt and completion together.
+    pub context_length: u64,
+    /// The most completion tokens; default is the context length.
+    pub max_output_tokens: Option<u64>,
+    /// The most tokens that one image costs; without it an image counts as the whole context.
+    pub max_image_tokens: Option<u64>,
+    /// What it costs; without it nobody may call it.
+    pub pricing: Option<PricingConfig>,
+}
+
+/// `models.pricing`: decimal strings in USD per unit, as in `GET /models`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct PricingConfig {
+    /// Per prompt token.
+    pub prompt: String,
+    /// Per completion token.
+    pub completion: String,
+    /// Per request.
+    pub request: Option<String>,
+    /// Per image.
+    pub image: Option<String>,
+    /// Per cached prompt token.
+    pub input_cache_read: Option<String>,
+    /// Per prompt token written to a cache.
+    pub input_cache_write: Option<String>,
+    /// Per reasoning token.
+    pub internal_reasoning: Option<String>,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:4000".to_owned(), public_url: None, grace_seconds: 30, tls: None }
+    }
+}
+
+impl Default for DatabaseConfig {
+    fn default() -> Self {
+        Self { url: "sqlite://tollgate.db".to_owned(), durability: DurabilityConfig::Power }
+    }
+}
+
+impl Default for KeysConfig {
+    fn default() -> Self {
+        Self { prefix: "sk-or-v1-".to_owned() }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 32 << 20,
+            header_timeout_seconds: 20,
+            body_timeout_seconds: 120,
+            min_output_tokens: 256,
+            head_timeout_seconds: 600,
+            idle_timeout_seconds: 300,
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+impl DatabaseConfig {
+    /// The file of the embedded engine.
+    ///
+    /// # Errors
+    /// The URL is of another kind.
+    pub fn sqlite_path(&self) -> Result<PathBuf, Failure> {
+        match self.url.strip_prefix("sqlite://") {
+            Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
+            _ => Err(Failure::new(Kind::Usage, "database.url must be sqlite://<file>")
+                .next("for example: url = \"sqlite://tollgate.db\"")),
+        }
+    }
+
+    /// What a commit survives.
+    pub fn durability(&self) -> Durability {
+        match self.durability {
+            DurabilityConfig::Power => Durability::Power,
+            DurabilityConfig::Process => Durability::Process,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the file, if there is one, and the environment.
+    ///
+    /// # Errors
+    /// A setting is unknown or makes no sense: which, where, and what to do.
+    pub fn load(file: Option<&Path>, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Failure> {
+        let (path, text) = match file {
+            Some(path) => (path.to_owned(), read(path)?),
+            None if Path::new(DEFAULT_FILE).exists() => (PathBuf::from(DEFAULT_FILE), read(Path::new(DEFAULT_FILE))?),
+            None => (PathBuf::from(DEFAULT_FILE), String::new()),
+        };
+        // First the file alone, so that what is wrong in it is told with its line.
+        let parsed: Result<Self, toml::de::Error> = toml::from_str(&text);
+        if let Err(error) = parsed {
+            return Err(wrong_in_file(&path, &text, &error));
+        }
+        let mut table: toml::Table =
+            toml::from_str(&text).map_err(|error| wrong_in_file(&path, &text, &error))?;
+        let mut names: Vec<(String, String)> = environment.filter_map(setting_of).collect();
+        names.sort();
+        for (name, value) in names {
+            table = overlay(table, &name, &value)?;
+        }
+        table.try_into().map_err(|error: toml::de::Error| Failure::new(Kind::Usage, format!("configuration: {}", error.message())))
+    }
+
+    /// Where people and clients reach the server, when it listens on `bound`.
+    pub fn public_url(&self, bound: &str) -> String {
+        let scheme = if self.server.tls.is_some() { "https" } else { "http" };
+        let url = self.server.public_url.clone().unwrap_or_else(|| format!("{scheme}://{bound}"));
+        url.trim_end_matches('/').to_owned()
+    }
+
+    /// The providers, with their credentials read.
+    ///
+    /// # Errors
+    /// A provider lacks what its kind needs.
+    pub fn provider_settings(&self, environment: impl Fn(&str) -> Option<String>) -> Result<Vec<ProviderSettings>, Failure> {
+        self.providers.iter().map(|provider| provider.settings(&environment)).collect()
+    }
+
+    /// The endpoints of all models.
+    ///
+    /// # Errors
+    /// A model names a provider that is not there, or a price that is none.
+    pub fn endpoints(&self) -> Result<Vec<Endpoint>, Failure> {
+        self.models.iter().map(|model| self.endpoint(model)).collect()
+    }
+
+    fn endpoint(&self, model: &ModelConfig) -> Result<Endpoint, Failure> {
+        if !self.providers.iter().any(|provider| provider.slug == model.provider) {
+            let fact = format!("model `{}` names the provider `{}`, which is not configured", model.id, model.provider);
+            return Err(Failure::new(Kind::Usage, fact).next("add a [[providers]] entry with that slug"));
+        }
+        let prices = model.pricing.as_ref().map(|pricing| pricing.prices(&model.id)).transpose()?;
+        Ok(Endpoint {
+            model: model.id.clone(),
+            name: model.name.clone().unwrap_or_else(|| model.id.clone()),
+            provider: model.provider.clone(),
+            upstream_id: model.upstream_id.clone().unwrap_or_else(|| model.id.clone()),
+            context_length: model.context_length,
+            max_output_tokens: model.max_output_tokens.unwrap_or(model.context_length),
+            max_image_tokens: model.max_image_tokens,
+            prices,
+        })
+    }
+}
+
+impl ProviderConfig {
+    fn settings(&self, environment: &impl Fn(&str) -> Option<String>) -> Result<ProviderSettings, Failure> {
+        let kind = match self.kind {
+            KindConfig::Simulated => ProviderKind::Simulated,
+            KindConfig::OpenAi => ProviderKind::OpenAi {
+                base_url: self.base_url.clone().ok_or_else(|| {
+                    Failure::new(Kind::Usage, format!("provider `{}` needs a base_url", self.slug))
+                })?,
+                api_key: self.api_key(environment)?,
+                cap_field: match self.output_cap_field {
+                    CapFieldConfig::MaxCompletionTokens => OutputCapField::MaxCompletionTokens,
+                    CapFieldConfig::MaxTokens => OutputCapField::MaxTokens,
+                },
+            },
+        };
+        Ok(ProviderSettings { slug: self.slug.clone(), kind })
+    }
+
+    fn api_key(&self, environment: &impl Fn(&str) -> Option<String>) -> Result<Option<String>, Failure> {
+        if let Some(name) = &self.api_key_env {
+            let fact = format!("provider `{}` takes its key from {name}, which is not set", self.slug);
+            return environment(name)
+                .filter(|key| !key.is_empty())
+                .map(Some)
+                .ok_or_else(|| Failure::new(Kind::Usage, fact).next(format!("set {name}, or use api_key_file")));
+        }
+        self.api_key_file.as_deref().map(|path| read(path).map(|key| key.trim().to_owned())).transpose()
+    }
+}
+
+impl PricingConfig {
+    fn prices(&self, model: &str) -> Result<PriceList, Failure> {
+        let price = |name: &str, text: &str| {
+            Price::parse(text).map_err(|error: MoneyError| {
+                Failure::new(Kind::Usage, format!("model `{model}`: pricing.{name} {error}"))
+                    .next("prices are strings of USD per token, such as \"0.00000015\"")
+            })
+        };
+        let optional = |name: &str, text: &Option<String>| text.as_deref().map(|text| price(name, text)).transpose();
+        Ok(PriceList {
+            prompt: price("prompt", &self.prompt)?,
+            completion: price("completion", &self.completion)?,
+            request: optional("request", &self.request)?.unwrap_or_default(),
+            image: optional("image", &self.image)?.unwrap_or_default(),
+            input_cache_read: optional("input_cache_read", &self.input_cache_read)?,
+            input_cache_write: optional("input_cache_write", &self.input_cache_write)?,
+            internal_reasoning: optional("internal_reasoning", &self.internal_reasoning)?,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Failure::new(Kind::Usage, format!("{} cannot be read: {error}", path.display())))
+}
+
+fn wrong_in_file(path: &Path, text: &str, error: &toml::de::Error) -> Failure {
+    let line = error.span().map_or(1, |span| text.get(..span.start).unwrap_or_default().matches('\n').count() + 1);
+    let fact = format!("{} line {line}: {}", path.display(), error.message());
+    Failure::new(Kind::Usage, fact).next("`tollgate config print` shows every setting")
+}
+
+/// `TOLLGATE_SERVER__LISTEN` is `server.listen`; names without `__` are no settings.
+fn setting_of((name, value): (String, String)) -> Option<(String, String)> {
+    let rest = name.strip_prefix("TOLLGATE_")?;
+    rest.contains("__").then(|| (rest.to_lowercase().replace("__", "."), value))
+}
+
+/// Sets one setting, and checks that the whole is still a configuration.
+fn overlay(mut table: toml::Table, name: &str, value: &str) -> Result<toml::Table, Failure> {
+    let parsed = toml::from_str::<toml::Table>(&format!("value = {value}"))
+        .ok()
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+    let mut place = &mut table;
+    let mut parts: Vec<&str> = name.split('.').collect();
+    let last = parts.pop().unwrap_or_default();
+    let variable = format!("TOLLGATE_{}", name.to_uppercase().replace('.', "__"));
+    for part in parts {
+        let section = place.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        place = section
+            .as_table_mut()
+            .ok_or_else(|| Failure::new(Kind::Usage, format!("{variable}: `{part}` is not a section")))?;
+    }
+    place.insert(last.to_owned(), parsed);
+    let checked: Result<Config, toml::de::Error> = table.clone().try_into();
+    match checked {
+        Ok(_) => Ok(table),
+        Err(error) => Err(Failure::new(Kind::Usage, format!("{variable}: {}", error.message()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, variables: &[(&str, &str)]) -> Result<Config, Failure> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::load(Some(file.path()), variables)
+    }
+
+    #[test]
+    fn an_unknown_setting_is_told_with_its_line() {
+        let failure = load("[server]\nlisten = \"x\"\n\n[database]\nduribility = \"power\"\n", &[]).unwrap_err();
+        assert!(failure.fact.contains("line 5"), "{}", failure.fact);
+        assert!(failure.fact.contains("duribility") && failure.fact.contains("durability"), "{}", failure.fact);
+    }
+
+    #[test]
+    fn the_environment_overrides_the_file_and_is_checked_as_strictly() {
+        let variables = [("TOLLGATE_DATABASE__DURABILITY", "process"), ("TOLLGATE_SERVER__GRACE_SECONDS", "7"), ("TOLLGATE_URL", "x")];
+        let config = load("[database]\ndurability = \"power\"\n", &variables).unwrap();
+        assert_eq!(config.database.durability(), Durability::Process);
+        assert_eq!(config.server.grace_seconds, 7);
+        let failure = load("", &[("TOLLGATE_SERVER__LISTN", "x")]).unwrap_err();
+        assert!(failure.fact.starts_with("TOLLGATE_SERVER__LISTN"), "{}", failure.fact);
+    }
+
+    #[test]
+    fn a_price_that_is_none_names_its_model() {
+        let text = "[[providers]]\nslug = \"s\"\nkind = \"simulated\"\n[[models]]\nid = \"a/b\"\nprovider = \"s\"\ncontext_length = 10\npricing = { prompt = \"free\", completion = \"0\" }\n";
+        let failure = load(text, &[]).unwrap().endpoints().unwrap_err();
+        assert!(failure.fact.contains("a/b") && failure.fact.contains("pricing.prompt"), "{}", failure.fact);
+    }
+}
