@@ -5,6 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::money::Amount;
 
 /// The key that asks.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the fields are the contract's"
+)]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CurrentKey {
     /// The mask of the secret.
@@ -113,6 +117,49 @@ pub struct RateLimit {
 impl Default for RateLimit {
     fn default() -> Self {
         let note = "This field is deprecated and safe to ignore.".to_owned();
-        Self { requests: -1, interval: "10s".to_owned(), note }
+        Self {
+            requests: -1,
+            interval: "10s".to_owned(),
+            note,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Data;
+
+    /// `GET /key` of contract section 21.
+    const REFERENCE: &str = concat!(
+        r#"{"data":{"label":"sk-or-v1-726...f5c","limit":100,"limit_remaining":92.634926647,"#,
+        r#""limit_reset":"monthly","include_byok_in_limit":false,"usage":224.808602387,"usage_daily":0.5,"#,
+        r#""usage_weekly":3.25,"usage_monthly":7.365073353,"byok_usage":0,"byok_usage_daily":0,"#,
+        r#""byok_usage_weekly":0,"byok_usage_monthly":0,"is_free_tier":false,"is_management_key":false,"#,
+        r#""is_provisioning_key":false,"creator_user_id":null,"expires_at":null,"#,
+        r#""workspace_id":"0df9e665-d932-5740-b2c7-b52af166bc11","organization_id":null,"#,
+        r#""allowed_data_regions":["global"],"free_model_daily_requests":{"used":0,"limit":1000,"#,
+        r#""remaining":1000},"budgets":[{"scope":"key_limit","limit_usd":100,"spend_usd":7.365073353,"#,
+        r#""remaining_usd":92.634926647,"reset_interval":"monthly","resets_at":"2026-10-01T00:00:00.000Z","#,
+        r#""include_byok":false,"guardrail_id":null,"budget_id":null}],"#,
+        r#""effective_budget":{"scope":"key_limit","limit_usd":100,"spend_usd":7.365073353,"#,
+        r#""remaining_usd":92.634926647,"reset_interval":"monthly","resets_at":"2026-10-01T00:00:00.000Z","#,
+        r#""include_byok":false,"guardrail_id":null,"budget_id":null},"rate_limit":{"requests":-1,"#,
+        r#""interval":"10s","note":"This field is deprecated and safe to ignore."}}}"#,
+    );
+
+    #[test]
+    fn the_reference_answer_is_written_as_it_was_read_but_for_our_own_fields() {
+        let key: Data<CurrentKey> = serde_json::from_str(REFERENCE).unwrap();
+        let ours = REFERENCE
+            .replace(r#","limit_reset""#, r#","limit_held":null,"limit_reset""#)
+            .replace(r#","remaining_usd""#, r#","held_usd":0,"remaining_usd""#);
+        assert_eq!(serde_json::to_string(&key).unwrap(), ours);
+    }
+
+    #[test]
+    fn the_relic_says_what_clients_expect() {
+        let relic = serde_json::to_string(&RateLimit::default()).unwrap();
+        assert!(REFERENCE.contains(&relic), "{relic}");
     }
 }

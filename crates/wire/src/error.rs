@@ -24,3 +24,22 @@ pub struct ErrorBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Value>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_comes_before_the_code_and_nothing_is_null() {
+        for text in [
+            r#"{"error":{"message":"API key not found","code":404}}"#,
+            r#"{"error":{"message":"Spent","code":403,"metadata":{"limit_usd":1}},"user_id":"user_1"}"#,
+        ] {
+            let envelope: ErrorEnvelope = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&envelope).unwrap(), text);
+        }
+        let null = r#"{"error":{"message":"m","code":500,"metadata":null},"user_id":null}"#;
+        let envelope: ErrorEnvelope = serde_json::from_str(null).unwrap();
+        assert!(envelope.error.metadata.is_none() && envelope.user_id.is_none());
+    }
+}

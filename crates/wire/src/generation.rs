@@ -93,7 +93,14 @@ pub struct Generation {
     pub workspace_id: Option<String>,
     /// The caller's name for a conversation.
     pub session_id: Option<String>,
+    /// The caller's id of the request; not kept.
+    #[serde(default)]
+    pub request_id: Option<String>,
+    /// The generation whose answer was served again; there is no response cache here.
+    #[serde(default)]
+    pub response_cache_source_id: Option<String>,
     /// How its bill was found: `settled`, `estimated`, `implausible`, `released`, `lost`. Ours.
+    #[serde(default)]
     pub settlement: String,
 }
 
@@ -108,4 +115,75 @@ pub struct ProviderResponse {
     pub latency: u64,
     /// Whether a workspace's own provider credential was used.
     pub is_byok: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the strictest decoder demands (contract section 12), nullable or not.
+    const REQUIRED: [&str; 42] = [
+        "api_type",
+        "app_id",
+        "cache_discount",
+        "cancelled",
+        "created_at",
+        "data_region",
+        "external_user",
+        "finish_reason",
+        "generation_time",
+        "http_referer",
+        "id",
+        "is_byok",
+        "latency",
+        "model",
+        "moderation_latency",
+        "native_finish_reason",
+        "native_tokens_cached",
+        "native_tokens_completion",
+        "native_tokens_completion_images",
+        "native_tokens_prompt",
+        "native_tokens_reasoning",
+        "num_fetches",
+        "num_input_audio_prompt",
+        "num_media_completion",
+        "num_media_prompt",
+        "num_search_results",
+        "origin",
+        "preset_id",
+        "provider_name",
+        "provider_responses",
+        "router",
+        "service_tier",
+        "streamed",
+        "tokens_completion",
+        "tokens_prompt",
+        "total_cost",
+        "upstream_id",
+        "upstream_inference_cost",
+        "usage",
+        "user_agent",
+        "web_search_engine",
+        "workspace_id",
+    ];
+
+    #[test]
+    fn every_required_field_is_there_even_where_nothing_is_known() {
+        let json = serde_json::to_value(Generation::default()).unwrap();
+        for field in REQUIRED {
+            assert!(json.get(field).is_some(), "{field}");
+        }
+        for field in [
+            "created_at",
+            "data_region",
+            "id",
+            "is_byok",
+            "model",
+            "origin",
+            "total_cost",
+            "usage",
+        ] {
+            assert!(!json[field].is_null(), "{field}");
+        }
+    }
 }

@@ -126,10 +126,18 @@ pub struct UpdateKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<bool>,
     /// USD; null is no limit.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "nullable"
+    )]
     pub limit: Option<Option<RawAmount>>,
     /// `daily`, `weekly`, `monthly`; null for life.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "nullable"
+    )]
     pub limit_reset: Option<Option<String>>,
     /// Whether BYOK usage counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -140,22 +148,82 @@ pub struct UpdateKey {
 }
 
 /// Tells null from absent: the outer `Option` is presence.
-fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+#[expect(
+    clippy::option_option,
+    reason = "absent, null and a value are three things"
+)]
+fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(deserializer).map(Some)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tollgate_domain::Usd;
 
     #[test]
     fn absent_and_null_are_told_apart() {
         let absent: UpdateKey = serde_json::from_str("{\"later\":1}").unwrap();
         assert!(absent.limit.is_none() && absent.limit_reset.is_none());
         let null: UpdateKey = serde_json::from_str(r#"{"limit":null,"limit_reset":null}"#).unwrap();
-        assert!(matches!((null.limit, null.limit_reset), (Some(None), Some(None))));
-        let set: UpdateKey = serde_json::from_str(r#"{"limit":1.50,"limit_reset":"daily"}"#).unwrap();
+        assert!(matches!(
+            (null.limit, null.limit_reset),
+            (Some(None), Some(None))
+        ));
+        let set: UpdateKey =
+            serde_json::from_str(r#"{"limit":1.50,"limit_reset":"daily"}"#).unwrap();
         assert_eq!(set.limit_reset, Some(Some("daily".to_owned())));
         assert!(matches!(set.limit, Some(Some(_))));
+    }
+
+    /// The key object of contract section 21.
+    const REFERENCE: &str = concat!(
+        r#"{"hash":"<64 hex>","name":"ci","label":"sk-or-v1-726...f5c","disabled":false,"limit":100,"#,
+        r#""limit_remaining":92.634926647,"limit_reset":"monthly","include_byok_in_limit":false,"#,
+        r#""usage":224.808602387,"usage_daily":0.5,"usage_weekly":3.25,"usage_monthly":7.365073353,"#,
+        r#""byok_usage":0,"byok_usage_daily":0,"byok_usage_weekly":0,"byok_usage_monthly":0,"#,
+        r#""created_at":"2026-09-08T10:30:00.123Z","updated_at":null,"expires_at":null,"#,
+        r#""last_used_at":null,"creator_user_id":null,"external_user":null,"#,
+        r#""workspace_id":"0df9e665-d932-5740-b2c7-b52af166bc11"}"#,
+    );
+
+    #[test]
+    fn the_reference_key_is_written_as_it_was_read_but_for_our_own_field() {
+        let key: Key = serde_json::from_str(REFERENCE).unwrap();
+        let ours = REFERENCE.replace(r#","limit_reset""#, r#","limit_held":null,"limit_reset""#);
+        assert_eq!(serde_json::to_string(&key).unwrap(), ours);
+    }
+
+    #[test]
+    fn a_request_says_only_what_was_given() {
+        let key = CreateKey {
+            name: "ci".to_owned(),
+            ..CreateKey::default()
+        };
+        assert_eq!(serde_json::to_string(&key).unwrap(), r#"{"name":"ci"}"#);
+        let change = UpdateKey {
+            limit: Some(None),
+            disabled: Some(true),
+            ..UpdateKey::default()
+        };
+        assert_eq!(
+            serde_json::to_string(&change).unwrap(),
+            r#"{"disabled":true,"limit":null}"#
+        );
+        let raised = UpdateKey {
+            limit: Some(Some(Usd::from_nanos(25_500_000_000).into())),
+            ..UpdateKey::default()
+        };
+        assert_eq!(serde_json::to_string(&raised).unwrap(), r#"{"limit":25.5}"#);
+    }
+
+    #[test]
+    fn a_created_key_has_its_secret_beside_its_data() {
+        let text = format!(r#"{{"data":{REFERENCE},"key":"sk-or-v1-0"}}"#);
+        let created: CreatedKey = serde_json::from_str(&text).unwrap();
+        let json = serde_json::to_string(&created).unwrap();
+        assert!(json.ends_with(r#"},"key":"sk-or-v1-0"}"#), "{json}");
     }
 }

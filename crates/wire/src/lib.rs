@@ -1,6 +1,6 @@
 //! What is promised: the types of the public HTTP API, and nothing else.
 //!
-//! Field names, order and null rules are the contract's (sections 4, 5, 12, 13 and 21). Money is in US dollars and goes
+//! Field names, order and null rules are the contract's (sections 4, 5, 12, 13, 17 and 21). Money is in US dollars and goes
 //! out as a plain JSON number without float noise.
 #![warn(missing_docs)]
 
@@ -10,10 +10,14 @@ mod generation;
 mod keys;
 mod models;
 mod money;
+mod usage;
 
 pub use current_key::{CurrentKey, FreeModelDailyRequests, KeyBudget, RateLimit};
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use generation::{Generation, ProviderResponse};
 pub use keys::{CreateKey, CreatedKey, Data, Deleted, External, Key, UpdateKey};
-pub use models::{Architecture, Model, ModelLinks, ModelList, ModelsCount, PageLinks, Pricing, TopProvider};
+pub use models::{
+    Architecture, Model, ModelLinks, ModelList, ModelsCount, PageLinks, Pricing, TopProvider,
+};
 pub use money::{Amount, RawAmount};
+pub use usage::{ChatUsage, CompletionTokensDetails, CostDetails, PromptTokensDetails};
