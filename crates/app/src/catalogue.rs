@@ -28,12 +28,11 @@ impl Catalogue {
         for priced in endpoints {
             let id = priced.endpoint.model.clone();
             let priced = Arc::new(priced);
-            match catalogue.by_id.get(&id).and_then(|index| catalogue.models.get_mut(*index)) {
-                Some(model) => model.endpoints.push(priced),
-                None => {
-                    catalogue.by_id.insert(id.clone(), catalogue.models.len());
-                    catalogue.models.push(Model { id, endpoints: vec![priced] });
-                }
+            if let Some(model) = catalogue.by_id.get(&id).and_then(|index| catalogue.models.get_mut(*index)) {
+                model.endpoints.push(priced);
+            } else {
+                catalogue.by_id.insert(id.clone(), catalogue.models.len());
+                catalogue.models.push(Model { id, endpoints: vec![priced] });
             }
         }
         catalogue

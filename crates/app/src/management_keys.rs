@@ -22,7 +22,10 @@ impl App {
     ///
     /// # Errors
     /// [`CreateManagementKeyError`].
-    pub async fn create_management_key(&self, name: &str) -> Result<(ManagementKey, KeySecret), CreateManagementKeyError> {
+    pub async fn create_management_key(
+        &self,
+        name: &str,
+    ) -> Result<(ManagementKey, KeySecret), CreateManagementKeyError> {
         let secret = KeySecret::new(&self.settings().key_prefix, self.random.bytes()?);
         let key = self.store().create_management_key(new_key(&secret, name)).await?;
         Ok((key, secret))

@@ -116,7 +116,8 @@ pub async fn ask(database: &Path, ask: &Ask) -> Result<Tell, Failure> {
     writing.write_all(format!("{line}\n").as_bytes()).await.map_err(unreachable)?;
     let mut told = String::new();
     BufReader::new(reading).read_line(&mut told).await.map_err(unreachable)?;
-    serde_json::from_str(&told).map_err(|error| Failure::new(Kind::Failed, format!("the server's answer cannot be read: {error}")))
+    serde_json::from_str(&told)
+        .map_err(|error| Failure::new(Kind::Failed, format!("the server's answer cannot be read: {error}")))
 }
 
 /// The bound socket; removed when it is dropped.

@@ -6,10 +6,10 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tollgate_domain::money::MoneyError;
-use tollgate_domain::model::Endpoint;
-use tollgate_domain::pricing::PriceList;
 use tollgate_domain::Price;
+use tollgate_domain::model::Endpoint;
+use tollgate_domain::money::MoneyError;
+use tollgate_domain::pricing::PriceList;
 use tollgate_gateway::{OutputCapField, ProviderKind, ProviderSettings};
 use tollgate_store_sqlite::Durability;
 
@@ -288,14 +288,15 @@ impl Config {
         if let Err(error) = parsed {
             return Err(wrong_in_file(&path, &text, &error));
         }
-        let mut table: toml::Table =
-            toml::from_str(&text).map_err(|error| wrong_in_file(&path, &text, &error))?;
+        let mut table: toml::Table = toml::from_str(&text).map_err(|error| wrong_in_file(&path, &text, &error))?;
         let mut names: Vec<(String, String)> = environment.filter_map(setting_of).collect();
         names.sort();
         for (name, value) in names {
             table = overlay(table, &name, &value)?;
         }
-        table.try_into().map_err(|error: toml::de::Error| Failure::new(Kind::Usage, format!("configuration: {}", error.message())))
+        table
+            .try_into()
+            .map_err(|error: toml::de::Error| Failure::new(Kind::Usage, format!("configuration: {}", error.message())))
     }
 
     /// Where people and clients reach the server, when it listens on `bound`.
@@ -309,7 +310,10 @@ impl Config {
     ///
     /// # Errors
     /// A provider lacks what its kind needs.
-    pub fn provider_settings(&self, environment: impl Fn(&str) -> Option<String>) -> Result<Vec<ProviderSettings>, Failure> {
+    pub fn provider_settings(
+        &self,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Vec<ProviderSettings>, Failure> {
         self.providers.iter().map(|provider| provider.settings(&environment)).collect()
     }
 
@@ -345,9 +349,10 @@ impl ProviderConfig {
         let kind = match self.kind {
             KindConfig::Simulated => ProviderKind::Simulated,
             KindConfig::OpenAi => ProviderKind::OpenAi {
-                base_url: self.base_url.clone().ok_or_else(|| {
-                    Failure::new(Kind::Usage, format!("provider `{}` needs a base_url", self.slug))
-                })?,
+                base_url: self
+                    .base_url
+                    .clone()
+                    .ok_or_else(|| Failure::new(Kind::Usage, format!("provider `{}` needs a base_url", self.slug)))?,
                 api_key: self.api_key(environment)?,
                 cap_field: match self.output_cap_field {
                     CapFieldConfig::MaxCompletionTokens => OutputCapField::MaxCompletionTokens,
@@ -452,7 +457,11 @@ mod tests {
 
     #[test]
     fn the_environment_overrides_the_file_and_is_checked_as_strictly() {
-        let variables = [("TOLLGATE_DATABASE__DURABILITY", "process"), ("TOLLGATE_SERVER__GRACE_SECONDS", "7"), ("TOLLGATE_URL", "x")];
+        let variables = [
+            ("TOLLGATE_DATABASE__DURABILITY", "process"),
+            ("TOLLGATE_SERVER__GRACE_SECONDS", "7"),
+            ("TOLLGATE_URL", "x"),
+        ];
         let config = load("[database]\ndurability = \"power\"\n", &variables).unwrap();
         assert_eq!(config.database.durability(), Durability::Process);
         assert_eq!(config.server.grace_seconds, 7);

@@ -50,8 +50,12 @@ impl From<ClientError> for Failure {
                 .next("start one with `tollgate serve`, or name another with --url or TOLLGATE_URL"),
             ClientError::Refused { status: 401 | 403, .. } => Self::new(Kind::Credential, fact)
                 .next("give a management key in TOLLGATE_MANAGEMENT_KEY; `tollgate management-keys create` makes one"),
-            ClientError::Refused { status: 404, .. } => Self::new(Kind::NotFound, fact).next("`tollgate keys list --all` shows them all"),
-            ClientError::Refused { status: 500.., .. } => Self::new(Kind::Unreachable, fact).next("try again in a moment; the server's log says why"),
+            ClientError::Refused { status: 404, .. } => {
+                Self::new(Kind::NotFound, fact).next("`tollgate keys list --all` shows them all")
+            }
+            ClientError::Refused { status: 500.., .. } => {
+                Self::new(Kind::Unreachable, fact).next("try again in a moment; the server's log says why")
+            }
             ClientError::Refused { .. } | ClientError::Malformed(_) => Self::new(Kind::Failed, fact),
         }
     }

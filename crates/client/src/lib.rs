@@ -13,9 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tollgate_wire::{
-    CreateKey, CreatedKey, CurrentKey, Data, Deleted, ErrorEnvelope, Key, UpdateKey,
-};
+use tollgate_wire::{CreateKey, CreatedKey, CurrentKey, Data, Deleted, ErrorEnvelope, Key, UpdateKey};
 
 /// Until a connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -97,10 +95,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 impl Client {
     /// A client of the server at `base` (`http://host:port`) with `bearer` as its key.
     pub fn new(base: &str, bearer: &str) -> Self {
-        Self {
-            base: base.trim_end_matches('/').to_owned(),
-            bearer: bearer.to_owned(),
-        }
+        Self { base: base.trim_end_matches('/').to_owned(), bearer: bearer.to_owned() }
     }
 
     /// The same server, with another key.
@@ -145,9 +140,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]; an unknown key is `Refused` with 404.
     pub async fn key(&self, hash: &str) -> Result<Key, ClientError> {
-        let answer: Data<Key> = self
-            .json(Method::GET, &format!("/api/v1/keys/{hash}"), None::<&()>)
-            .await?;
+        let answer: Data<Key> = self.json(Method::GET, &format!("/api/v1/keys/{hash}"), None::<&()>).await?;
         Ok(answer.data)
     }
 
@@ -156,9 +149,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn update_key(&self, hash: &str, change: &UpdateKey) -> Result<Key, ClientError> {
-        let answer: Data<Key> = self
-            .json(Method::PATCH, &format!("/api/v1/keys/{hash}"), Some(change))
-            .await?;
+        let answer: Data<Key> = self.json(Method::PATCH, &format!("/api/v1/keys/{hash}"), Some(change)).await?;
         Ok(answer.data)
     }
 
@@ -167,9 +158,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`].
     pub async fn delete_key(&self, hash: &str) -> Result<(), ClientError> {
-        let _: Deleted = self
-            .json(Method::DELETE, &format!("/api/v1/keys/{hash}"), None::<&()>)
-            .await?;
+        let _: Deleted = self.json(Method::DELETE, &format!("/api/v1/keys/{hash}"), None::<&()>).await?;
         Ok(())
     }
 
@@ -187,8 +176,7 @@ impl Client {
     /// # Errors
     /// No server answers.
     pub async fn chat(&self, body: Vec<u8>) -> Result<RawAnswer, ClientError> {
-        self.raw(Method::POST, "/api/v1/chat/completions", Some(body))
-            .await
+        self.raw(Method::POST, "/api/v1/chat/completions", Some(body)).await
     }
 
     async fn json<T: DeserializeOwned>(
@@ -198,34 +186,21 @@ impl Client {
         body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
         let malformed = |error: serde_json::Error| ClientError::Malformed(error.to_string());
-        let body = body
-            .map(serde_json::to_vec)
-            .transpose()
-            .map_err(malformed)?;
+        let body = body.map(serde_json::to_vec).transpose().map_err(malformed)?;
         let answer = self.raw(method, path, body).await?;
         if answer.status.is_success() {
             return serde_json::from_slice(&answer.body).map_err(malformed);
         }
-        let message = serde_json::from_slice::<ErrorEnvelope>(&answer.body).map_or_else(
-            |_| format!("the server answered {}", answer.status),
-            |envelope| envelope.error.message,
-        );
-        Err(ClientError::Refused {
-            status: answer.status.as_u16(),
-            message,
-        })
+        let message = serde_json::from_slice::<ErrorEnvelope>(&answer.body)
+            .map_or_else(|_| format!("the server answered {}", answer.status), |envelope| envelope.error.message);
+        Err(ClientError::Refused { status: answer.status.as_u16(), message })
     }
 
     /// One request with the key of this client, and the answer as it came.
     ///
     /// # Errors
     /// [`ClientError::Url`], [`ClientError::Unreachable`].
-    pub async fn raw(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Vec<u8>>,
-    ) -> Result<RawAnswer, ClientError> {
+    pub async fn raw(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<RawAnswer, ClientError> {
         self.request(method, path, Some(&self.bearer), body).await
     }
 
@@ -240,33 +215,20 @@ impl Client {
         bearer: Option<&str>,
         body: Option<Vec<u8>>,
     ) -> Result<RawAnswer, ClientError> {
-        let unreachable = |why: String| ClientError::Unreachable {
-            url: self.base.clone(),
-            why,
-        };
-        let base: Uri = self
-            .base
-            .parse()
-            .map_err(|_| ClientError::Url(self.base.clone()))?;
+        let unreachable = |why: String| ClientError::Unreachable { url: self.base.clone(), why };
+        let base: Uri = self.base.parse().map_err(|_| ClientError::Url(self.base.clone()))?;
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(&base)).await;
         let stream = connecting.map_err(|_| unreachable("timed out".to_owned()))??;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| unreachable(error.to_string()))?;
-        let host = base
-            .authority()
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| unreachable(error.to_string()))?;
+        let host = base.authority().map(ToString::to_string).unwrap_or_default();
         let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(HOST, host)
             .header(CONTENT_TYPE, "application/json")
             .header(ACCEPT, "application/json")
-            .header(
-                USER_AGENT,
-                concat!("tollgate-cli/", env!("CARGO_PKG_VERSION")),
-            )
+            .header(USER_AGENT, concat!("tollgate-cli/", env!("CARGO_PKG_VERSION")))
             .body(Full::new(Bytes::from(body.unwrap_or_default())))
             .map_err(|_| ClientError::Url(format!("{}{path}", self.base)))?;
         if let Some(bearer) = bearer {
@@ -279,11 +241,7 @@ impl Client {
             let answer = sender.send_request(request).await?;
             let (head, body) = answer.into_parts();
             let body = body.collect().await?.to_bytes();
-            Ok::<_, hyper::Error>(RawAnswer {
-                status: head.status,
-                headers: head.headers,
-                body,
-            })
+            Ok::<_, hyper::Error>(RawAnswer { status: head.status, headers: head.headers, body })
         };
         let driven = async {
             let mut exchange = std::pin::pin!(exchange);
@@ -295,9 +253,7 @@ impl Client {
             }
         };
         let answered = tokio::time::timeout(ANSWER_TIMEOUT, driven).await;
-        answered
-            .map_err(|_| unreachable("timed out".to_owned()))?
-            .map_err(|error| unreachable(error.to_string()))
+        answered.map_err(|_| unreachable("timed out".to_owned()))?.map_err(|error| unreachable(error.to_string()))
     }
 
     async fn connect(&self, base: &Uri) -> Result<Box<dyn Stream>, ClientError> {
@@ -308,31 +264,20 @@ impl Client {
             } else {
                 error.to_string()
             };
-            ClientError::Unreachable {
-                url: self.base.clone(),
-                why,
-            }
+            ClientError::Unreachable { url: self.base.clone(), why }
         };
-        let host = base
-            .host()
-            .ok_or_else(url)?
-            .trim_matches(['[', ']'])
-            .to_owned();
+        let host = base.host().ok_or_else(url)?.trim_matches(['[', ']']).to_owned();
         let https = match base.scheme_str() {
             Some("http") => false,
             Some("https") => true,
             _ => return Err(url()),
         };
         let port = base.port_u16().unwrap_or(if https { 443 } else { 80 });
-        let tcp = TcpStream::connect((host.as_str(), port))
-            .await
-            .map_err(unreachable)?;
+        let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(unreachable)?;
         if !https {
             return Ok(Box::new(tcp));
         }
-        let roots = rustls::RootCertStore {
-            roots: webpki_roots::TLS_SERVER_ROOTS.to_vec(),
-        };
+        let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -341,9 +286,7 @@ impl Client {
             .with_no_client_auth();
         let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
         let name = rustls::pki_types::ServerName::try_from(host).map_err(|_| url())?;
-        Ok(Box::new(
-            connector.connect(name, tcp).await.map_err(unreachable)?,
-        ))
+        Ok(Box::new(connector.connect(name, tcp).await.map_err(unreachable)?))
     }
 }
 

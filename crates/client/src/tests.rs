@@ -11,35 +11,21 @@ use super::{Client, ClientError, KeyFilter};
 const SECRET: &str = "sk-or-v1-secret";
 
 /// A client of a server that gives `answers`, one a connection, and what that server was asked once it gave them all.
-async fn playback(
-    answers: Vec<(u16, String)>,
-) -> (Client, impl Future<Output = Vec<String>> + use<>) {
+async fn playback(answers: Vec<(u16, String)>) -> (Client, impl Future<Output = Vec<String>> + use<>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::new(
-        &format!("http://{}/", listener.local_addr().unwrap()),
-        SECRET,
-    );
+    let client = Client::new(&format!("http://{}/", listener.local_addr().unwrap()), SECRET);
     let server = async move {
         let mut asked = Vec::new();
         for (status, body) in answers {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = Vec::new();
             while !complete(&request) {
-                assert_ne!(
-                    stream.read_buf(&mut request).await.unwrap(),
-                    0,
-                    "cut request"
-                );
+                assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0, "cut request");
             }
             asked.push(String::from_utf8(request).unwrap());
             let length = body.len();
-            let head = format!(
-                "HTTP/1.1 {status} X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
-            );
-            stream
-                .write_all(format!("{head}{body}").as_bytes())
-                .await
-                .unwrap();
+            let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+            stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
         }
         asked
     };
@@ -51,13 +37,8 @@ fn complete(request: &[u8]) -> bool {
     let Some((head, body)) = text.split_once("\r\n\r\n") else {
         return false;
     };
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: "));
-    body.len()
-        >= length
-            .map_or(Ok(0), str::parse::<usize>)
-            .unwrap_or(usize::MAX)
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+    body.len() >= length.map_or(Ok(0), str::parse::<usize>).unwrap_or(usize::MAX)
 }
 
 fn key(name: &str) -> Value {
@@ -79,16 +60,11 @@ fn page(keys: usize) -> (u16, String) {
 #[tokio::test]
 async fn a_list_is_paged_until_a_page_is_short() {
     let (client, server) = playback(vec![page(100), page(100), page(3)]).await;
-    let filter = KeyFilter {
-        all: true,
-        workspace: None,
-    };
+    let filter = KeyFilter { all: true, workspace: None };
     let (keys, asked) = tokio::join!(client.keys(&filter), server);
     assert_eq!(keys.unwrap().len(), 203);
     for (request, offset) in asked.iter().zip([0, 100, 200]) {
-        let line = format!(
-            "GET /api/v1/keys?offset={offset}&include_disabled=true&include_expired=true HTTP/1.1"
-        );
+        let line = format!("GET /api/v1/keys?offset={offset}&include_disabled=true&include_expired=true HTTP/1.1");
         assert!(request.starts_with(&line), "{request}");
     }
 }
@@ -108,17 +84,11 @@ async fn a_key_is_created_changed_and_deleted_with_the_credential() {
     let deleted = json!({ "deleted": true }).to_string();
     let (client, server) = playback(vec![(201, created), (200, changed), (200, deleted)]).await;
     let calls = async {
-        let asked = CreateKey {
-            name: "ci".to_owned(),
-            ..CreateKey::default()
-        };
+        let asked = CreateKey { name: "ci".to_owned(), ..CreateKey::default() };
         let made = client.create_key(&asked).await.unwrap();
         assert_eq!(made.key, "sk-or-v1-new");
         assert_eq!(made.data.limit_remaining.unwrap().0.nanos(), -5_790);
-        let unlimited = UpdateKey {
-            limit: Some(None),
-            ..UpdateKey::default()
-        };
+        let unlimited = UpdateKey { limit: Some(None), ..UpdateKey::default() };
         client.update_key("0", &unlimited).await.unwrap();
         client.delete_key("0").await.unwrap();
     };
@@ -128,24 +98,15 @@ async fn a_key_is_created_changed_and_deleted_with_the_credential() {
         ("PATCH /api/v1/keys/0 ", r#"{"limit":null}"#),
         ("DELETE /api/v1/keys/0 ", "\r\n\r\n"),
     ]) {
-        assert!(
-            request.starts_with(start) && request.ends_with(end),
-            "{request}"
-        );
-        assert!(
-            request.contains(&format!("authorization: Bearer {SECRET}\r\n")),
-            "{request}"
-        );
+        assert!(request.starts_with(start) && request.ends_with(end), "{request}");
+        assert!(request.contains(&format!("authorization: Bearer {SECRET}\r\n")), "{request}");
     }
 }
 
 #[tokio::test]
 async fn a_request_can_go_without_a_credential() {
     let (client, server) = playback(vec![(200, "{}".to_owned())]).await;
-    let (answer, asked) = tokio::join!(
-        client.request(Method::GET, "/api/v1/key", None, None),
-        server
-    );
+    let (answer, asked) = tokio::join!(client.request(Method::GET, "/api/v1/key", None, None), server);
     assert_eq!(answer.unwrap().status, 200);
     assert!(!asked[0].contains("authorization"), "{}", asked[0]);
 }
@@ -190,11 +151,7 @@ async fn secrets_are_not_in_debug_output() {
     let (client, server) = playback(vec![(201, created)]).await;
     let (answer, _) = tokio::join!(client.raw(Method::POST, "/api/v1/keys", None), server);
     let answer = answer.unwrap();
-    for text in [
-        format!("{client:?}"),
-        format!("{answer:?}"),
-        format!("{:?}", client.with_key(SECRET)),
-    ] {
+    for text in [format!("{client:?}"), format!("{answer:?}"), format!("{:?}", client.with_key(SECRET))] {
         assert!(!text.contains(SECRET), "{text}");
     }
 }

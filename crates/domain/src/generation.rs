@@ -84,9 +84,7 @@ impl IdCipher {
         let mut block: u128 = 0;
         for byte in characters.bytes() {
             let digit = ALPHABET.iter().position(|letter| *letter == byte)?;
-            block = block
-                .checked_mul(62)?
-                .checked_add(u128::try_from(digit).ok()?)?;
+            block = block.checked_mul(62)?.checked_add(u128::try_from(digit).ok()?)?;
         }
         let mut left = u64::try_from(block >> HALF_BITS).ok()?;
         let mut right = u64::try_from(block & u128::from(HALF_MASK)).ok()?;

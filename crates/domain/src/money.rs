@@ -60,18 +60,12 @@ impl Usd {
 
     /// The sum, or [`MoneyError::TooLarge`] where it does not fit.
     pub fn plus(self, other: Self) -> Result<Self, MoneyError> {
-        self.0
-            .checked_add(other.0)
-            .map(Self)
-            .ok_or(MoneyError::TooLarge)
+        self.0.checked_add(other.0).map(Self).ok_or(MoneyError::TooLarge)
     }
 
     /// The difference, or [`MoneyError::TooLarge`] where it does not fit.
     pub fn minus(self, other: Self) -> Result<Self, MoneyError> {
-        self.0
-            .checked_sub(other.0)
-            .map(Self)
-            .ok_or(MoneyError::TooLarge)
+        self.0.checked_sub(other.0).map(Self).ok_or(MoneyError::TooLarge)
     }
 
     /// What `self` is more than `other`, at least zero: how much of a limit is left.
@@ -100,13 +94,9 @@ impl Usd {
     /// # Errors
     /// [`MoneyError::TooLarge`] where the cost does not fit.
     pub fn from_picos_up(picos: i128) -> Result<Self, MoneyError> {
-        let nanos = picos
-            .checked_add(PICOS_PER_NANO.saturating_sub(1))
-            .ok_or(MoneyError::TooLarge)?
-            .div_euclid(PICOS_PER_NANO);
-        i64::try_from(nanos)
-            .map(Self)
-            .map_err(|_| MoneyError::TooLarge)
+        let nanos =
+            picos.checked_add(PICOS_PER_NANO.saturating_sub(1)).ok_or(MoneyError::TooLarge)?.div_euclid(PICOS_PER_NANO);
+        i64::try_from(nanos).map(Self).map_err(|_| MoneyError::TooLarge)
     }
 
     /// The amount in pico-dollars, as costs are summed.
@@ -192,9 +182,7 @@ fn scaled(text: &str, decimals: i32, excess: Excess) -> Result<i128, MoneyError>
     }
     let fraction_digits = i32::try_from(fraction.len()).map_err(|_| MoneyError::NotANumber)?;
     // Digits that stay: all of them moved by the exponent, cut at `decimals` after the point.
-    let shift = decimals
-        .saturating_add(exponent)
-        .saturating_sub(fraction_digits);
+    let shift = decimals.saturating_add(exponent).saturating_sub(fraction_digits);
     let mut value: i128 = 0;
     let mut lost = false;
     let total = whole.len().saturating_add(fraction.len());
@@ -207,10 +195,7 @@ fn scaled(text: &str, decimals: i32, excess: Excess) -> Result<i128, MoneyError>
     for (index, byte) in whole.bytes().chain(fraction.bytes()).enumerate() {
         let digit = i128::from(byte.saturating_sub(b'0'));
         if index < keep {
-            value = value
-                .checked_mul(10)
-                .and_then(|v| v.checked_add(digit))
-                .ok_or(MoneyError::TooLarge)?;
+            value = value.checked_mul(10).and_then(|v| v.checked_add(digit)).ok_or(MoneyError::TooLarge)?;
         } else if digit != 0 {
             lost = true;
         }
@@ -246,10 +231,7 @@ fn parse_exponent(text: &str) -> Result<i32, MoneyError> {
 fn write_decimal(f: &mut fmt::Formatter<'_>, value: i128, decimals: u32) -> fmt::Result {
     let unit = 10_u128.saturating_pow(decimals);
     let size = value.unsigned_abs();
-    let (whole, fraction) = (
-        size.checked_div(unit).unwrap_or(0),
-        size.checked_rem(unit).unwrap_or(0),
-    );
+    let (whole, fraction) = (size.checked_div(unit).unwrap_or(0), size.checked_rem(unit).unwrap_or(0));
     let sign = if value < 0 { "-" } else { "" };
     if fraction == 0 {
         return write!(f, "{sign}{whole}");
@@ -307,10 +289,7 @@ mod tests {
 
     #[test]
     fn a_limit_rounds_down_and_a_price_rounds_up() {
-        assert_eq!(
-            Usd::parse("0.0000000019", Excess::RoundDown),
-            Ok(Usd::from_nanos(1))
-        );
+        assert_eq!(Usd::parse("0.0000000019", Excess::RoundDown), Ok(Usd::from_nanos(1)));
         assert_eq!(Price::parse("0.0000000000001"), Ok(Price::from_picos(1)));
         assert_eq!(Price::parse("0.00000015"), Ok(Price::from_picos(150_000)));
         assert_eq!(Usd::from_picos_up(1), Ok(Usd::from_nanos(1)));

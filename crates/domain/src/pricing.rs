@@ -50,10 +50,7 @@ impl PriceList {
     /// # Errors
     /// [`MoneyError::TooLarge`] where the cost does not fit.
     pub fn cost(&self, tokens: &TokenUsage, media: MediaUnits) -> Result<Cost, MoneyError> {
-        let plain = tokens
-            .prompt
-            .saturating_sub(tokens.cached)
-            .saturating_sub(tokens.cache_write);
+        let plain = tokens.prompt.saturating_sub(tokens.cached).saturating_sub(tokens.cache_write);
         let prompt = [
             self.prompt.times(plain),
             self.input_cache_read.unwrap_or(self.prompt).times(tokens.cached),
@@ -64,10 +61,7 @@ impl PriceList {
         .into_iter()
         .fold(0_i128, i128::saturating_add);
         let spoken = tokens.completion.saturating_sub(tokens.reasoning);
-        let completion = self
-            .completion
-            .times(spoken)
-            .saturating_add(self.reasoning_price().times(tokens.reasoning));
+        let completion = self.completion.times(spoken).saturating_add(self.reasoning_price().times(tokens.reasoning));
         let total = Usd::from_picos_up(prompt.saturating_add(completion))?;
         let prompt_floor = i64::try_from(prompt.div_euclid(1_000)).map_err(|_| MoneyError::TooLarge)?;
         // A completion that costs nothing leaves its part at zero; the rounding then belongs to the prompt.
@@ -77,10 +71,7 @@ impl PriceList {
 
     /// The dearest that one prompt token can be.
     pub fn dearest_prompt(&self) -> Price {
-        [self.input_cache_read, self.input_cache_write]
-            .into_iter()
-            .flatten()
-            .fold(self.prompt, Price::max)
+        [self.input_cache_read, self.input_cache_write].into_iter().flatten().fold(self.prompt, Price::max)
     }
 
     /// The dearest that one completion token can be.

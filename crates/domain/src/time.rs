@@ -78,10 +78,7 @@ impl Timestamp {
 
     fn date(self) -> Date {
         // In range by construction: `from_micros` clamps to 1970..=9999.
-        jiff::Timestamp::from_microsecond(self.0)
-            .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
-            .to_zoned(TimeZone::UTC)
-            .date()
+        jiff::Timestamp::from_microsecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_zoned(TimeZone::UTC).date()
     }
 
     fn day_number(self) -> i64 {
@@ -124,9 +121,7 @@ impl LimitReset {
 
     /// The reset that `word` names, if any.
     pub fn from_word(word: &str) -> Option<Self> {
-        [Self::Daily, Self::Weekly, Self::Monthly]
-            .into_iter()
-            .find(|reset| reset.as_str() == word)
+        [Self::Daily, Self::Weekly, Self::Monthly].into_iter().find(|reset| reset.as_str() == word)
     }
 }
 
@@ -181,17 +176,10 @@ impl Windows {
     pub fn at(at: Timestamp) -> Self {
         let day = at.day_number();
         let date = at.date();
-        let month = i64::from(date.year())
-            .saturating_mul(12)
-            .saturating_add(i64::from(date.month()).saturating_sub(1));
+        let month = i64::from(date.year()).saturating_mul(12).saturating_add(i64::from(date.month()).saturating_sub(1));
         // 1970-01-01 was a Thursday: three days after a Monday.
         let week = day.saturating_add(3).div_euclid(7);
-        Self([
-            WindowId(0),
-            WindowId(day),
-            WindowId(week),
-            WindowId(month),
-        ])
+        Self([WindowId(0), WindowId(day), WindowId(week), WindowId(month)])
     }
 
     /// The window of `kind`.
@@ -214,9 +202,7 @@ pub fn window_end(kind: WindowKind, at: Timestamp) -> Option<Timestamp> {
         WindowKind::Monthly => {
             let date = at.date();
             let left = i64::from(date.days_in_month()).saturating_sub(i64::from(date.day()));
-            Some(Timestamp::start_of_day(
-                day.saturating_add(left).saturating_add(1),
-            ))
+            Some(Timestamp::start_of_day(day.saturating_add(left).saturating_add(1)))
         }
     }
 }
@@ -246,10 +232,7 @@ mod tests {
         for bad in ["2026-11-21T14:03Z", "2026-11-21", "2026-11-21 14:03:07Z", "soon", ""] {
             assert_eq!(Timestamp::parse_utc(bad), Err(TimeError::Malformed), "{bad}");
         }
-        assert_eq!(
-            Timestamp::parse_utc("2026-11-21T14:03:07+01:00"),
-            Err(TimeError::NotUtc)
-        );
+        assert_eq!(Timestamp::parse_utc("2026-11-21T14:03:07+01:00"), Err(TimeError::NotUtc));
     }
 
     proptest! {

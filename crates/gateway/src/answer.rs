@@ -60,9 +60,17 @@ pub fn usage(tokens: &TokenUsage, cost: &Cost, is_byok: bool) -> String {
 }
 
 /// The one chunk that carries usage: one choice with an empty delta (contract section 14.2).
-pub fn usage_chunk(heading: &Heading, created: i64, finish_reason: Option<&str>, native: Option<&str>, usage: &str) -> Vec<u8> {
+pub fn usage_chunk(
+    heading: &Heading,
+    created: i64,
+    finish_reason: Option<&str>,
+    native: Option<&str>,
+    usage: &str,
+) -> Vec<u8> {
     let mut out = chunk_start(heading, created);
-    out.extend_from_slice(b",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":");
+    out.extend_from_slice(
+        b",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":",
+    );
     push_optional(&mut out, finish_reason);
     out.extend_from_slice(b",\"native_finish_reason\":");
     push_optional(&mut out, native);
@@ -79,7 +87,9 @@ pub fn error_chunk(heading: &Heading, created: i64, code: u16, message: &str, er
     push_json_string(&mut out, message);
     out.extend_from_slice(b",\"metadata\":{\"error_type\":");
     push_json_string(&mut out, error_type);
-    out.extend_from_slice(b"}},\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\"},\"finish_reason\":\"error\"}]}\n\n");
+    out.extend_from_slice(
+        b"}},\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\"},\"finish_reason\":\"error\"}]}\n\n",
+    );
     out
 }
 

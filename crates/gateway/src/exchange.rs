@@ -150,7 +150,8 @@ impl Gateway {
         let mut pending = Pending { shared: Arc::clone(&self.shared), price: None, held: Some(reservation) };
         let mut attempts: Vec<Attempt> = Vec::new();
         let mut last = None;
-        let mut tries: VecDeque<&Candidate> = candidates.iter().skip(first).take(self.shared.limits.attempts_max).collect();
+        let mut tries: VecDeque<&Candidate> =
+            candidates.iter().skip(first).take(self.shared.limits.attempts_max).collect();
         let mut resent = false;
         while let Some(candidate) = tries.pop_front() {
             let Some(reservation) = pending.held.clone() else { break };

@@ -254,7 +254,9 @@ impl Flight {
             Some(Reported::Nonsense) => (Outcome::Implausible, None, at(hold, hold)),
             None if matches!(ending, Ending::Failed | Ending::Unsent) && self.meter.output_bytes == 0 => nothing,
             // Nobody knows what became of it: it may have been answered and billed in full.
-            None if self.meter.output_bytes == 0 && ending != Ending::Complete => (Outcome::Estimated, None, at(hold, hold)),
+            None if self.meter.output_bytes == 0 && ending != Ending::Complete => {
+                (Outcome::Estimated, None, at(hold, hold))
+            }
             None => {
                 let output_max = self.reservation.cap.saturating_mul(self.bound.choices);
                 let (seen, chunks) = (self.meter.output_bytes, self.meter.chunks);

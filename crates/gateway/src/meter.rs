@@ -96,9 +96,7 @@ impl Meter {
     /// [`Malformed`]: the provider did not answer in JSON.
     pub fn answer(&mut self, data: &[u8]) -> Result<(), Malformed> {
         let (parts, _) = self.read(data, true)?;
-        self.failed = parts
-            .iter()
-            .any(|part| part.key == Key::Error && data.get(part.value.clone()) != Some(b"null"));
+        self.failed = parts.iter().any(|part| part.key == Key::Error && data.get(part.value.clone()) != Some(b"null"));
         Ok(())
     }
 
@@ -176,7 +174,13 @@ impl Meter {
         Ok((parts, inserts))
     }
 
-    fn choice(&mut self, scanner: &mut Scanner<'_>, index: usize, whole: bool, inserts: &mut Vec<Insert>) -> Result<(), Malformed> {
+    fn choice(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        index: usize,
+        whole: bool,
+        inserts: &mut Vec<Insert>,
+    ) -> Result<(), Malformed> {
         if scanner.peek()? != Kind::Object {
             return scanner.value().map(|_| ());
         }

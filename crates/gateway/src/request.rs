@@ -16,15 +16,36 @@ const COUNT_MAX: u64 = 1 << 31;
 
 /// Fields that have a meaning here. A key that equals one only after case folding is refused.
 const KNOWN: [&str; 25] = [
-    "model", "models", "messages", "prompt", "max_tokens", "max_completion_tokens", "n", "stream", "stream_options",
-    "tools", "provider", "route", "plugins", "usage", "session_id", "service_tier", "web_search_options", "prediction",
-    "audio", "modalities", "best_of", "background", "speed", "transforms", "preset",
+    "model",
+    "models",
+    "messages",
+    "prompt",
+    "max_tokens",
+    "max_completion_tokens",
+    "n",
+    "stream",
+    "stream_options",
+    "tools",
+    "provider",
+    "route",
+    "plugins",
+    "usage",
+    "session_id",
+    "service_tier",
+    "web_search_options",
+    "prediction",
+    "audio",
+    "modalities",
+    "best_of",
+    "background",
+    "speed",
+    "transforms",
+    "preset",
 ];
 
 /// Fields that are consumed here or written anew, and never forwarded as they came.
-const CONSUMED: [&str; 9] = [
-    "model", "models", "provider", "route", "plugins", "usage", "max_tokens", "max_completion_tokens", "preset",
-];
+const CONSUMED: [&str; 9] =
+    ["model", "models", "provider", "route", "plugins", "usage", "max_tokens", "max_completion_tokens", "preset"];
 
 /// A field that is not acceptable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -363,9 +384,8 @@ impl Reader {
             return Err(Invalid::Field { field: "model", problem: "is required" });
         }
         let text_bytes = u64::try_from(body.len().saturating_sub(self.media_bytes)).unwrap_or(u64::MAX);
-        let price_field = self
-            .price_field
-            .or_else(|| memmem::find(&body, CACHE_TTL).map(|_| "cache_control.ttl".to_owned()));
+        let price_field =
+            self.price_field.or_else(|| memmem::find(&body, CACHE_TTL).map(|_| "cache_control.ttl".to_owned()));
         Ok(ChatRequest {
             passing: self.passing,
             stream_options: self.stream_options,
@@ -477,7 +497,9 @@ mod tests {
     #[test]
     fn media_counts_by_part_and_not_by_its_bytes() {
         let long = "A".repeat(5_000);
-        let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":[{{"type":"text","text":"x"}},{{"type":"image_url","image_url":{{"url":"data:{long}"}}}},{{"type":"video_url"}}]}}]}}"#);
+        let body = format!(
+            r#"{{"model":"m","messages":[{{"role":"user","content":[{{"type":"text","text":"x"}},{{"type":"image_url","image_url":{{"url":"data:{long}"}}}},{{"type":"video_url"}}]}}]}}"#
+        );
         let size = parse(&body).unwrap().prompt;
         assert_eq!((size.images, size.unbounded_parts, size.messages), (1, 1, 1));
         assert!(size.text_bytes < 300);
@@ -487,7 +509,9 @@ mod tests {
     fn nothing_to_answer_and_wrong_types_are_refused() {
         assert_eq!(parse(r#"{"model":"m"}"#).unwrap_err(), Invalid::NoInput);
         assert_eq!(parse(r#"{"model":"m","messages":[]}"#).unwrap_err(), Invalid::NoInput);
-        for bad in [r#"{"messages":[{}]}"#, r#"{"model":1,"messages":[{}]}"#, r#"{"model":"m","messages":"hi"}"#, "[]", "7"] {
+        for bad in
+            [r#"{"messages":[{}]}"#, r#"{"model":1,"messages":[{}]}"#, r#"{"model":"m","messages":"hi"}"#, "[]", "7"]
+        {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert!(with(r#","STREAM":true"#).is_err());

@@ -191,8 +191,11 @@ impl ApiError {
                 _ => (502, "provider_unavailable"),
             },
         };
-        let previous: Vec<Value> =
-            failure.previous.iter().map(|(provider, status)| json!({"provider_name": provider, "code": status})).collect();
+        let previous: Vec<Value> = failure
+            .previous
+            .iter()
+            .map(|(provider, status)| json!({"provider_name": provider, "code": status}))
+            .collect();
         let mut metadata = json!({
             "raw": failure.raw,
             "provider_name": failure.provider,
@@ -217,7 +220,11 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Unavailable(_) | StoreError::Uncertain | StoreError::ClockJumped { .. } => {
                 let answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service temporarily unavailable");
-                Self { retry_after: Some(RETRY_AFTER_SECONDS.to_owned()), cause: Some(Cause(Arc::new(error))), ..answer }
+                Self {
+                    retry_after: Some(RETRY_AFTER_SECONDS.to_owned()),
+                    cause: Some(Cause(Arc::new(error))),
+                    ..answer
+                }
             }
             StoreError::Amount(_) => Self::bad_request("The call could cost more than an amount of money can say"),
             StoreError::Corrupt(_) => Self::internal(error),

@@ -116,7 +116,10 @@ async fn secured(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Box<dyn 
 ///
 /// # Errors
 /// A file cannot be read, or holds no certificate or key that fit.
-pub fn tls_config(certificates: &Path, key: &Path) -> Result<Arc<ServerConfig>, Box<dyn std::error::Error + Send + Sync>> {
+pub fn tls_config(
+    certificates: &Path,
+    key: &Path,
+) -> Result<Arc<ServerConfig>, Box<dyn std::error::Error + Send + Sync>> {
     let chain = CertificateDer::pem_file_iter(certificates)?.collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_file(key)?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

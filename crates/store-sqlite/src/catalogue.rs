@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use rusqlite::OptionalExtension;
 use serde_json::json;
-use tollgate_domain::model::{Endpoint, PriceVersion};
 use tollgate_domain::Price;
+use tollgate_domain::model::{Endpoint, PriceVersion};
 use tollgate_store::{CatalogueStore, PricedEndpoint, StoreError};
 
 use crate::engine::SqliteStore;

@@ -85,14 +85,14 @@ pub trait HoldsQueue: Send + 'static {
 #[derive(Debug)]
 pub struct Committer<S> {
     state: Arc<Mutex<S>>,
-    connection: Arc<Mutex<Connection>>,
+    connection: Arc<Mutex<Option<Connection>>>,
     wake: Condvar,
     stalled: AtomicBool,
     durability: Durability,
 }
 
 impl<S: HoldsQueue> Committer<S> {
-    pub fn new(state: Arc<Mutex<S>>, connection: Arc<Mutex<Connection>>, durability: Durability) -> Arc<Self> {
+    pub fn new(state: Arc<Mutex<S>>, connection: Arc<Mutex<Option<Connection>>>, durability: Durability) -> Arc<Self> {
         Arc::new(Self { state, connection, wake: Condvar::new(), stalled: AtomicBool::new(false), durability })
     }
 
@@ -115,7 +115,10 @@ impl<S: HoldsQueue> Committer<S> {
             lead
         };
         if lead {
-            #[expect(clippy::disallowed_methods, reason = "detached on purpose: whoever pushed last may be gone by now")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "detached on purpose: whoever pushed last may be gone by now"
+            )]
             tokio::spawn(Self::lead(Arc::clone(self)));
         }
     }
@@ -156,9 +159,16 @@ impl<S: HoldsQueue> Committer<S> {
         self.wake.notify_all();
     }
 
+    fn write(&self, group: &[Item]) -> Result<(), String> {
+        match self.connection.lock().as_ref() {
+            Some(connection) => write_group(connection, group).map_err(|error| error.to_string()),
+            None => Err("the database is closed".to_owned()),
+        }
+    }
+
     /// One try at one group. All of it becomes durable, or none.
     fn commit(&self, group: &mut [Item]) -> bool {
-        match write_group(&self.connection.lock(), group) {
+        match self.write(group) {
             Ok(()) => {
                 if self.stalled.swap(false, Ordering::AcqRel) {
                     tracing::info!("the ledger can be written again; admission is open");
@@ -176,7 +186,7 @@ impl<S: HoldsQueue> Committer<S> {
                 for item in group.iter_mut() {
                     if item.waiter.as_ref().is_some_and(|waiter| waiter.impatient) {
                         if let Some(waiter) = item.waiter.take() {
-                            let _ = waiter.done.send(Err(Stalled(error.to_string())));
+                            let _ = waiter.done.send(Err(Stalled(error.clone())));
                         }
                     }
                 }

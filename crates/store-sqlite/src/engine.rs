@@ -110,7 +110,7 @@ impl HoldsQueue for State {
 #[derive(Clone)]
 pub struct SqliteStore {
     pub(crate) state: Arc<Mutex<State>>,
-    pub(crate) connection: Arc<Mutex<Connection>>,
+    pub(crate) connection: Arc<Mutex<Option<Connection>>>,
     pub(crate) committer: Arc<Committer<State>>,
     pub(crate) next_row: Arc<AtomicI64>,
     pub(crate) cipher: IdCipher,
@@ -131,7 +131,7 @@ impl SqliteStore {
             connection.commit_hook(Some(move || refuse.load(Ordering::Acquire)))?;
         }
         let state = Arc::new(Mutex::new(recovered.state));
-        let connection = Arc::new(Mutex::new(connection));
+        let connection = Arc::new(Mutex::new(Some(connection)));
         let committer = Committer::new(Arc::clone(&state), Arc::clone(&connection), options.durability);
         committer.start_writer()?;
         Ok(Self {
@@ -144,7 +144,7 @@ impl SqliteStore {
         })
     }
 
-    /// Writes everything that was decided, folds the balances, and stops writing.
+    /// Writes everything that was decided, folds the balances, and lets go of the file.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: the last group could not be written.
@@ -155,6 +155,8 @@ impl SqliteStore {
         };
         let written = self.wait(ticket).await;
         self.committer.close();
+        // Whoever still holds this store can no longer write, and another process may own the file.
+        drop(self.connection.lock().take());
         written
     }
 
@@ -197,9 +199,10 @@ impl SqliteStore {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let connection = Arc::clone(&self.connection);
-        let read = tokio::task::spawn_blocking(move || query(&connection.lock())).await;
+        let read = tokio::task::spawn_blocking(move || connection.lock().as_ref().map(query)).await;
         match read {
-            Ok(result) => result.map_err(|error| StoreError::Corrupt(error.to_string())),
+            Ok(None) => Err(StoreError::Unavailable("the database is closed".to_owned())),
+            Ok(Some(result)) => result.map_err(|error| StoreError::Corrupt(error.to_string())),
             Err(_) => Err(StoreError::Uncertain),
         }
     }

@@ -68,10 +68,9 @@ fn read(row: GenerationRow, charge: Amounts, found: &Row<'_>) -> rusqlite::Resul
         outcome: Outcome::from_word(&outcome).unwrap_or(Outcome::Lost),
         charge,
         cost: Cost { total, prompt, completion: Usd::left_of(total, prompt) },
-        metered: found.get::<_, Option<bool>>(7)?.map(|known| match known {
-            true => Metered::Known(tokens),
-            false => Metered::Estimated(tokens),
-        }),
+        metered: found
+            .get::<_, Option<bool>>(7)?
+            .map(|known| if known { Metered::Known(tokens) } else { Metered::Estimated(tokens) }),
         price: PriceVersion(found.get(4)?),
         facts: SettlementFacts {
             streamed: found.get(16)?,
@@ -98,8 +97,7 @@ fn read(row: GenerationRow, charge: Amounts, found: &Row<'_>) -> rusqlite::Resul
 }
 
 fn attempts(text: &str) -> Vec<Attempt> {
-    let rows: Vec<(String, Option<u16>, u64)> = serde_json::from_str::<Value>(text)
-        .and_then(serde_json::from_value)
-        .unwrap_or_default();
+    let rows: Vec<(String, Option<u16>, u64)> =
+        serde_json::from_str::<Value>(text).and_then(serde_json::from_value).unwrap_or_default();
     rows.into_iter().map(|(provider, status, latency_ms)| Attempt { provider, status, latency_ms }).collect()
 }

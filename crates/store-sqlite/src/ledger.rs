@@ -6,7 +6,8 @@ use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::ledger::{Amounts, Closed, Correction, Open, ReserveOutcome};
 use tollgate_domain::pricing::Cost;
 use tollgate_store::{
-    Admission, GenerationRecord, Ledger, Outcome, Reservation, Reserve, Settled, Settlement, SettlementFacts, StoreError,
+    Admission, GenerationRecord, Ledger, Outcome, Reservation, Reserve, Settled, Settlement, SettlementFacts,
+    StoreError,
 };
 
 use crate::engine::{SqliteStore, State};

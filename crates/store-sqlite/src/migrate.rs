@@ -26,9 +26,8 @@ pub fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     }
     for (number, script) in MIGRATIONS {
         let checksum = KeyHash::of(script).to_string();
-        let applied: Option<String> = tx
-            .query_row("SELECT checksum FROM migrations WHERE number = ?1", [number], |row| row.get(0))
-            .optional()?;
+        let applied: Option<String> =
+            tx.query_row("SELECT checksum FROM migrations WHERE number = ?1", [number], |row| row.get(0)).optional()?;
         match applied {
             Some(before) if before == checksum => {}
             Some(_) => return Err(OpenError::Altered(number)),

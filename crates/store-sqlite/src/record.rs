@@ -4,11 +4,11 @@ use rusqlite::{Connection, params};
 use serde_json::json;
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::key::{Key, KeyId, ManagementKey, ManagementKeyId};
+use tollgate_domain::ledger::MoneyKind;
 use tollgate_domain::ledger::{Amounts, Open, Scope};
 use tollgate_domain::model::PriceVersion;
 use tollgate_domain::time::{LimitReset, WindowId, WindowKind};
 use tollgate_domain::usage::{Metered, TokenUsage};
-use tollgate_domain::ledger::MoneyKind;
 use tollgate_domain::{Timestamp, Usd};
 use tollgate_store::{Attempt, Settlement};
 
@@ -67,14 +67,16 @@ const SETTLE: &str = "INSERT INTO settlements (row, epoch, outcome, key, workspa
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24,
     ?25, ?26, ?27, ?28, ?29, ?30, ?31)";
 
-const CORRECT: &str = "INSERT INTO corrections (id, epoch, row, key, workspace, admitted_at, credits, byok, reason, created_at)
+const CORRECT: &str =
+    "INSERT INTO corrections (id, epoch, row, key, workspace, admitted_at, credits, byok, reason, created_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
 const CREATE_KEY: &str = "INSERT INTO keys (id, hash, name, label, workspace, disabled, credit_limit, limit_reset,
     include_byok_in_limit, expires_at, creator_user_id, external_user, created_at, updated_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 
-const UPDATE_KEY: &str = "UPDATE keys SET name = ?2, workspace = ?3, disabled = ?4, credit_limit = ?5, limit_reset = ?6,
+const UPDATE_KEY: &str =
+    "UPDATE keys SET name = ?2, workspace = ?3, disabled = ?4, credit_limit = ?5, limit_reset = ?6,
     include_byok_in_limit = ?7, updated_at = ?8
 WHERE id = ?1";
 
@@ -174,7 +176,14 @@ impl Fold {
         let mut balance = db.prepare_cached(FOLD_BALANCE)?;
         for (scope, kind, window, number, spent) in &self.balances {
             let (word, id) = rows::scope_columns(*scope);
-            balance.execute(params![word, id, rows::kind_word(*kind), rows::window_word(*window), number.0, spent.nanos()])?;
+            balance.execute(params![
+                word,
+                id,
+                rows::kind_word(*kind),
+                rows::window_word(*window),
+                number.0,
+                spent.nanos()
+            ])?;
         }
         let mut used = db.prepare_cached(FOLD_KEY_USE)?;
         for (key, at) in &self.key_use {

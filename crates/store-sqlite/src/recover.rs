@@ -28,7 +28,8 @@ pub struct Recovered {
 
 const KEYS: &str = "SELECT {columns} FROM keys WHERE deleted_at IS NULL";
 
-const TAIL: &str = "SELECT r.row, r.key, r.workspace, r.admitted_at, r.credits, r.byok, r.price, s.epoch, s.credits, s.byok
+const TAIL: &str =
+    "SELECT r.row, r.key, r.workspace, r.admitted_at, r.credits, r.byok, r.price, s.epoch, s.credits, s.byok
 FROM reservations r LEFT JOIN settlements s ON s.row = r.row
 WHERE r.row >= ?1                            -- nothing below was open at the last fold
     AND (s.row IS NULL OR s.epoch >= ?2)     -- still open, or settled behind the fold
@@ -152,7 +153,13 @@ fn load_balances(db: &Connection, book: &mut Book) -> Result<(), OpenError> {
 }
 
 /// Books what was settled behind the last fold, and what was open as lost. Returns the newest admission among them.
-fn replay(db: &Connection, book: &mut Book, epoch: i64, low_row: i64, low_correction: i64) -> Result<Timestamp, OpenError> {
+fn replay(
+    db: &Connection,
+    book: &mut Book,
+    epoch: i64,
+    low_row: i64,
+    low_correction: i64,
+) -> Result<Timestamp, OpenError> {
     let mut newest = Timestamp::default();
     let mut lost = Vec::new();
     let mut statement = db.prepare(TAIL)?;
@@ -187,7 +194,10 @@ fn replay(db: &Connection, book: &mut Book, epoch: i64, low_row: i64, low_correc
         });
     }
     if !lost.is_empty() {
-        tracing::warn!(generations = lost.len(), "calls were in flight when the last process ended; they are booked as lost");
+        tracing::warn!(
+            generations = lost.len(),
+            "calls were in flight when the last process ended; they are booked as lost"
+        );
     }
     for (row, open, price) in lost {
         let charge = open.hold;

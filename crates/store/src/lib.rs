@@ -15,8 +15,7 @@ pub use clock::{Clock, Reading, SystemClock};
 pub use error::StoreError;
 pub use keys::{Credential, InferenceKey, KeyQuery, KeySpend, KeyStore, KeyView};
 pub use ledger::{
-    Admission, Attempt, GenerationRecord, Ledger, Outcome, Reservation, Reserve, Settled, Settlement,
-    SettlementFacts,
+    Admission, Attempt, GenerationRecord, Ledger, Outcome, Reservation, Reserve, Settled, Settlement, SettlementFacts,
 };
 pub use management::{ManagementStore, NewManagementKey};
 

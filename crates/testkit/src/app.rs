@@ -109,7 +109,18 @@ impl TestApp {
             }
         });
         let manager = Client::new(&format!("http://{address}"), MANAGEMENT_KEY);
-        Self { provider, clock, broken_disk, address, manager, database, app, stop: Some(stop), ended: Some(ended), folder: Some(folder) }
+        Self {
+            provider,
+            clock,
+            broken_disk,
+            address,
+            manager,
+            database,
+            app,
+            stop: Some(stop),
+            ended: Some(ended),
+            folder: Some(folder),
+        }
     }
 
     /// Stops the server, and starts it again on the same database.
@@ -197,7 +208,8 @@ impl KeyBuilder<'_> {
 impl TestKey {
     /// A call with an output cap; the body may be extended.
     pub async fn chat(&self, max_tokens: u64, extra: Value) -> RawAnswer {
-        let mut body = json!({"model": MODEL, "max_tokens": max_tokens, "messages": [{"role": "user", "content": "hi"}]});
+        let mut body =
+            json!({"model": MODEL, "max_tokens": max_tokens, "messages": [{"role": "user", "content": "hi"}]});
         if let (Some(body), Value::Object(extra)) = (body.as_object_mut(), extra) {
             body.extend(extra);
         }

@@ -7,7 +7,7 @@ mod clock;
 mod process;
 mod provider;
 
-pub use app::{KeyBuilder, TestApp, TestKey, MODEL, PRICING};
+pub use app::{KeyBuilder, MODEL, PRICING, TestApp, TestKey};
 pub use clock::ManualClock;
 pub use process::{ServerProcess, free_folder, stop_at_step_binary, tollgate_binary};
 pub use provider::{Provider, Script};

@@ -33,7 +33,11 @@ fn beside_tests(name: &str) -> PathBuf {
     // target/<profile>/deps/<test> -> target/<profile>/<name>
     let test = std::env::current_exe().unwrap();
     let path = test.parent().unwrap().parent().unwrap().join(name);
-    assert!(path.exists(), "{} is missing: build it with `cargo build -p tollgate-cli -p tollgate-testkit --bins`", path.display());
+    assert!(
+        path.exists(),
+        "{} is missing: build it with `cargo build -p tollgate-cli -p tollgate-testkit --bins`",
+        path.display()
+    );
     path
 }
 

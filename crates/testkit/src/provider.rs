@@ -138,7 +138,9 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         shared.calls.fetch_add(1, Ordering::SeqCst);
         shared.arrived.notify_waiters();
         match script {
-            Script::Answer { prompt, completion } => answer(&mut stream, shared, streamed, Some(tokens(prompt, completion))).await?,
+            Script::Answer { prompt, completion } => {
+                answer(&mut stream, shared, streamed, Some(tokens(prompt, completion))).await?
+            }
             Script::Hold { prompt, completion } => {
                 let _ = gate.changed().await;
                 answer(&mut stream, shared, streamed, Some(tokens(prompt, completion))).await?;
@@ -231,7 +233,8 @@ async fn write_event(stream: &mut TcpStream, data: &str) -> std::io::Result<()> 
 }
 
 async fn whole(stream: &mut TcpStream, status: u16, body: &str) -> std::io::Result<()> {
-    let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head =
+        format!("HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
     stream.write_all(format!("{head}{body}").as_bytes()).await
 }
 

@@ -65,7 +65,9 @@ async fn a_stream_ends_with_one_usage_chunk_and_done() {
     let last = events.last().unwrap();
     assert_eq!(last["usage"]["cost"].to_string(), "6e-8");
     assert_eq!(last["choices"][0]["finish_reason"], "stop");
-    assert!(events.iter().all(|event| event["id"] == events[0]["id"] && event["choices"][0].get("finish_reason").is_some()));
+    assert!(
+        events.iter().all(|event| event["id"] == events[0]["id"] && event["choices"][0].get("finish_reason").is_some())
+    );
     let text: String = events.iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str()).collect();
     assert_eq!(text, "Hello there");
     assert_eq!(key.usage_nanos().await, 60);
@@ -128,7 +130,11 @@ async fn a_spent_key_is_a_403_that_names_the_window_until_it_ends() {
 async fn without_a_cap_the_budget_sets_one_and_says_so() {
     let app = TestApp::start().await;
     let key = app.key().limit_nanos(5_000).create().await;
-    let answer = key.client.chat(format!(r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"hi"}}]}}"#).into_bytes()).await.unwrap();
+    let answer = key
+        .client
+        .chat(format!(r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"hi"}}]}}"#).into_bytes())
+        .await
+        .unwrap();
     assert_eq!(answer.status, 200);
     let cap: u64 = answer.headers["x-tollgate-max-tokens"].to_str().unwrap().parse().unwrap();
     assert!((256..500).contains(&cap), "{cap}");
@@ -209,10 +215,9 @@ async fn a_provider_that_vanishes_is_charged_at_the_hold_because_nobody_knows() 
 async fn a_client_that_hangs_up_is_billed_for_the_whole_answer() {
     let app = TestApp::start().await;
     let key = app.key().limit("1").create().await;
-    for (script, extra) in [
-        (Script::Trickle, json!({"stream": true})),
-        (Script::Hold { prompt: 10, completion: 5 }, json!({})),
-    ] {
+    for (script, extra) in
+        [(Script::Trickle, json!({"stream": true})), (Script::Hold { prompt: 10, completion: 5 }, json!({}))]
+    {
         let before = key.usage_nanos().await;
         app.provider.script(script);
         let calls = app.provider.calls();
@@ -250,8 +255,13 @@ async fn keys_that_may_not_call_get_one_message() {
     app.manager.update_key(&disabled.hash, &serde_json::from_str(r#"{"disabled":true}"#).unwrap()).await.unwrap();
     app.manager.delete_key(&deleted.hash).await.unwrap();
     app.clock.advance(std::time::Duration::from_mins(31));
-    for client in [&expired.client, &disabled.client, &deleted.client, &app.manager, &app.manager.with_key("sk-or-v1-x")] {
-        let answer = client.chat(br#"{"model":"test/priced","messages":[{"role":"user","content":"hi"}]}"#.to_vec()).await.unwrap();
+    for client in
+        [&expired.client, &disabled.client, &deleted.client, &app.manager, &app.manager.with_key("sk-or-v1-x")]
+    {
+        let answer = client
+            .chat(br#"{"model":"test/priced","messages":[{"role":"user","content":"hi"}]}"#.to_vec())
+            .await
+            .unwrap();
         assert_eq!(answer.status, 401);
         assert_eq!(body(&answer)["error"], json!({"message": "User not found.", "code": 401}));
     }

@@ -37,7 +37,8 @@ fn write_config(folder: &Path, provider: &Provider, durability: &str) -> PathBuf
 
 async fn create_key(server: &ServerProcess, limit: &str) -> (String, String) {
     let manager = server.client(MANAGEMENT_KEY);
-    let request: CreateKey = serde_json::from_value(json!({"name": "k", "limit": limit.parse::<f64>().unwrap()})).unwrap();
+    let request: CreateKey =
+        serde_json::from_value(json!({"name": "k", "limit": limit.parse::<f64>().unwrap()})).unwrap();
     let created = manager.create_key(&request).await.unwrap();
     (created.key, created.data.hash)
 }
@@ -116,7 +117,8 @@ async fn survive_kills(durability: &str) {
         let key = server.client(MANAGEMENT_KEY).key(&hash).await.unwrap();
         assert_eq!(key.limit_held.unwrap().0.nanos(), 0, "what was in flight is booked, not held");
         // Every tenth answer each round, all of them at the end.
-        let sample: HashMap<String, i64> = answers.lock().iter().step_by(10).map(|(id, cost)| (id.clone(), *cost)).collect();
+        let sample: HashMap<String, i64> =
+            answers.lock().iter().step_by(10).map(|(id, cost)| (id.clone(), *cost)).collect();
         check(&client, &sample).await;
     }
     let answers = answers.lock().clone();

@@ -134,7 +134,8 @@ async fn a_lowered_limit_holds_from_its_answer_on() {
     let (stop, spent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
     let clients = hammer(&key, &stop, &spent);
     until(async || spent.load(Ordering::SeqCst) > 100 * 60).await;
-    let lowered = app.manager.update_key(&key.hash, &serde_json::from_str(r#"{"limit":0.000001}"#).unwrap()).await.unwrap();
+    let lowered =
+        app.manager.update_key(&key.hash, &serde_json::from_str(r#"{"limit":0.000001}"#).unwrap()).await.unwrap();
     let ceiling = lowered.usage.0.nanos() + lowered.limit_held.unwrap().0.nanos();
     for _ in 0..20 {
         assert!(matches!(key.chat(5, json!({})).await.status.as_u16(), 402 | 403));
@@ -153,7 +154,8 @@ async fn a_disabled_key_admits_nothing_from_its_answer_on() {
     let (stop, spent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
     let clients = hammer(&key, &stop, &spent);
     until(async || spent.load(Ordering::SeqCst) > 100 * 60).await;
-    let disabled = app.manager.update_key(&key.hash, &serde_json::from_str(r#"{"disabled":true}"#).unwrap()).await.unwrap();
+    let disabled =
+        app.manager.update_key(&key.hash, &serde_json::from_str(r#"{"disabled":true}"#).unwrap()).await.unwrap();
     let ceiling = disabled.usage.0.nanos() + disabled.limit_held.unwrap().0.nanos();
     assert_eq!(key.chat(5, json!({})).await.status, 401);
     stop.store(true, Ordering::SeqCst);

@@ -5,10 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::money::Amount;
 
 /// The key that asks.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the fields are the contract's"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "the fields are the contract's")]
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CurrentKey {
     /// The mask of the secret.
@@ -117,11 +114,7 @@ pub struct RateLimit {
 impl Default for RateLimit {
     fn default() -> Self {
         let note = "This field is deprecated and safe to ignore.".to_owned();
-        Self {
-            requests: -1,
-            interval: "10s".to_owned(),
-            note,
-        }
+        Self { requests: -1, interval: "10s".to_owned(), note }
     }
 }
 

@@ -173,16 +173,7 @@ mod tests {
         for field in REQUIRED {
             assert!(json.get(field).is_some(), "{field}");
         }
-        for field in [
-            "created_at",
-            "data_region",
-            "id",
-            "is_byok",
-            "model",
-            "origin",
-            "total_cost",
-            "usage",
-        ] {
+        for field in ["created_at", "data_region", "id", "is_byok", "model", "origin", "total_cost", "usage"] {
             assert!(!json[field].is_null(), "{field}");
         }
     }

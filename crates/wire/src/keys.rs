@@ -126,18 +126,10 @@ pub struct UpdateKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled: Option<bool>,
     /// USD; null is no limit.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "nullable"
-    )]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
     pub limit: Option<Option<RawAmount>>,
     /// `daily`, `weekly`, `monthly`; null for life.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "nullable"
-    )]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
     pub limit_reset: Option<Option<String>>,
     /// Whether BYOK usage counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,13 +140,8 @@ pub struct UpdateKey {
 }
 
 /// Tells null from absent: the outer `Option` is presence.
-#[expect(
-    clippy::option_option,
-    reason = "absent, null and a value are three things"
-)]
-fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<T>>, D::Error> {
+#[expect(clippy::option_option, reason = "absent, null and a value are three things")]
+fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(deserializer).map(Some)
 }
 
@@ -168,12 +155,8 @@ mod tests {
         let absent: UpdateKey = serde_json::from_str("{\"later\":1}").unwrap();
         assert!(absent.limit.is_none() && absent.limit_reset.is_none());
         let null: UpdateKey = serde_json::from_str(r#"{"limit":null,"limit_reset":null}"#).unwrap();
-        assert!(matches!(
-            (null.limit, null.limit_reset),
-            (Some(None), Some(None))
-        ));
-        let set: UpdateKey =
-            serde_json::from_str(r#"{"limit":1.50,"limit_reset":"daily"}"#).unwrap();
+        assert!(matches!((null.limit, null.limit_reset), (Some(None), Some(None))));
+        let set: UpdateKey = serde_json::from_str(r#"{"limit":1.50,"limit_reset":"daily"}"#).unwrap();
         assert_eq!(set.limit_reset, Some(Some("daily".to_owned())));
         assert!(matches!(set.limit, Some(Some(_))));
     }
@@ -198,24 +181,11 @@ mod tests {
 
     #[test]
     fn a_request_says_only_what_was_given() {
-        let key = CreateKey {
-            name: "ci".to_owned(),
-            ..CreateKey::default()
-        };
+        let key = CreateKey { name: "ci".to_owned(), ..CreateKey::default() };
         assert_eq!(serde_json::to_string(&key).unwrap(), r#"{"name":"ci"}"#);
-        let change = UpdateKey {
-            limit: Some(None),
-            disabled: Some(true),
-            ..UpdateKey::default()
-        };
-        assert_eq!(
-            serde_json::to_string(&change).unwrap(),
-            r#"{"disabled":true,"limit":null}"#
-        );
-        let raised = UpdateKey {
-            limit: Some(Some(Usd::from_nanos(25_500_000_000).into())),
-            ..UpdateKey::default()
-        };
+        let change = UpdateKey { limit: Some(None), disabled: Some(true), ..UpdateKey::default() };
+        assert_eq!(serde_json::to_string(&change).unwrap(), r#"{"disabled":true,"limit":null}"#);
+        let raised = UpdateKey { limit: Some(Some(Usd::from_nanos(25_500_000_000).into())), ..UpdateKey::default() };
         assert_eq!(serde_json::to_string(&raised).unwrap(), r#"{"limit":25.5}"#);
     }
 

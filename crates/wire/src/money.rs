@@ -12,8 +12,7 @@ pub struct Amount(pub Usd);
 
 impl Serialize for Amount {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let number =
-            RawValue::from_string(self.0.to_string()).map_err(serde::ser::Error::custom)?;
+        let number = RawValue::from_string(self.0.to_string()).map_err(serde::ser::Error::custom)?;
         number.serialize(serializer)
     }
 }
@@ -26,11 +25,7 @@ impl<'de> Deserialize<'de> for Amount {
             None => (false, number.get()),
         };
         let size = Usd::parse(text, Excess::RoundDown).map_err(D::Error::custom)?;
-        Ok(Self(if negative {
-            Usd::from_nanos(-size.nanos())
-        } else {
-            size
-        }))
+        Ok(Self(if negative { Usd::from_nanos(-size.nanos()) } else { size }))
     }
 }
 
@@ -63,24 +58,14 @@ mod tests {
 
     #[test]
     fn amounts_are_plain_numbers_both_ways() {
-        for text in [
-            "0",
-            "100",
-            "25.5",
-            "0.00000579",
-            "-3.000000001",
-            "224.808602387",
-        ] {
+        for text in ["0", "100", "25.5", "0.00000579", "-3.000000001", "224.808602387"] {
             let amount: Amount = serde_json::from_str(text).unwrap();
             assert_eq!(serde_json::to_string(&amount).unwrap(), text);
         }
         let negative: RawAmount = serde_json::from_str("-0.5").unwrap();
         assert_eq!(negative.parse(Excess::RoundDown), Err(MoneyError::Negative));
         let fine: RawAmount = serde_json::from_str("1.0000000019").unwrap();
-        assert_eq!(
-            fine.parse(Excess::RoundDown),
-            Ok(Usd::from_nanos(1_000_000_001))
-        );
+        assert_eq!(fine.parse(Excess::RoundDown), Ok(Usd::from_nanos(1_000_000_001)));
         let raw: RawAmount = serde_json::from_str("1e-7").unwrap();
         assert_eq!(raw.parse(Excess::Refuse), Ok(Usd::from_nanos(100)));
         let text: RawAmount = serde_json::from_str("\"5\"").unwrap();

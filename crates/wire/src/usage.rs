@@ -78,10 +78,8 @@ mod tests {
     #[test]
     fn the_reference_usage_is_read_and_written_in_its_order_with_plain_decimals() {
         let usage: ChatUsage = serde_json::from_str(REFERENCE).unwrap();
-        let plain = REFERENCE
-            .replace("1.2e-7", "0.00000012")
-            .replace("1e-7", "0.0000001")
-            .replace("2e-8", "0.00000002");
+        let plain =
+            REFERENCE.replace("1.2e-7", "0.00000012").replace("1e-7", "0.0000001").replace("2e-8", "0.00000002");
         assert_eq!(serde_json::to_string(&usage).unwrap(), plain);
     }
 

@@ -33,8 +33,11 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             config.provider_settings(variable)?;
             let endpoints = config.endpoints()?;
             config.database.sqlite_path()?;
-            let unpriced: Vec<&str> =
-                endpoints.iter().filter(|endpoint| endpoint.prices.is_none()).map(|endpoint| endpoint.model.as_str()).collect();
+            let unpriced: Vec<&str> = endpoints
+                .iter()
+                .filter(|endpoint| endpoint.prices.is_none())
+                .map(|endpoint| endpoint.model.as_str())
+                .collect();
             if !unpriced.is_empty() {
                 output::note(&format!("warn: no price, so calls are refused: {}", unpriced.join(", ")));
             }
@@ -43,7 +46,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Action::Print(file) => {
             let config = Config::load(file.config.as_deref(), std::env::vars())?;
-            let text = toml::to_string_pretty(&config).map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
+            let text =
+                toml::to_string_pretty(&config).map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
             output::result(text.trim_end());
             Ok(())
         }

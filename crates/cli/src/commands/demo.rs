@@ -131,7 +131,10 @@ async fn tell(manager: &Client) -> Result<(), Failure> {
             let (tokens, cost) = usage(&answer)?;
             charged = charged.plus(cost).map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
             let cost = output::short(cost, Rounding::Up);
-            output::result(&format!("call {call:<2} {}  {tokens:>4} tokens    {cost:<9}  left {left}", answer.status.as_u16()));
+            output::result(&format!(
+                "call {call:<2} {}  {tokens:>4} tokens    {cost:<9}  left {left}",
+                answer.status.as_u16()
+            ));
             continue;
         }
         output::result(&format!("call {call:<2} {}  {}", answer.status.as_u16(), refusal(&answer)));

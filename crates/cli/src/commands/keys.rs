@@ -143,7 +143,11 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             if as_json {
                 print_json(&created);
             } else {
-                output::note(&format!("created `{}`, {}; its secret is shown this once", created.data.name, limit_words(&created.data)));
+                output::note(&format!(
+                    "created `{}`, {}; its secret is shown this once",
+                    created.data.name,
+                    limit_words(&created.data)
+                ));
                 output::result(&created.key);
             }
         }
@@ -196,7 +200,8 @@ fn management_key(file: Option<&std::path::Path>) -> Result<String, Failure> {
             }
         },
     };
-    let text = text.map_err(|error| Failure::new(Kind::Credential, format!("the management key cannot be read: {error}")))?;
+    let text =
+        text.map_err(|error| Failure::new(Kind::Credential, format!("the management key cannot be read: {error}")))?;
     Ok(text.trim().to_owned())
 }
 
@@ -206,7 +211,8 @@ async fn find(client: &Client, wanted: &str) -> Result<Key, Failure> {
         return Ok(client.key(wanted).await?);
     }
     let keys = client.keys(&KeyFilter { all: true, workspace: None }).await?;
-    let fits = |key: &&Key| key.name == wanted || key.label == wanted || (wanted.len() >= 8 && key.hash.starts_with(wanted));
+    let fits =
+        |key: &&Key| key.name == wanted || key.label == wanted || (wanted.len() >= 8 && key.hash.starts_with(wanted));
     let found: Vec<&Key> = keys.iter().filter(fits).collect();
     match found.as_slice() {
         [one] => Ok((*one).clone()),
@@ -215,7 +221,8 @@ async fn find(client: &Client, wanted: &str) -> Result<Key, Failure> {
             Err(failure.next("`tollgate keys list --all` shows them all"))
         }
         several => {
-            let lines: Vec<String> = several.iter().map(|key| format!("{} {} {}", key.name, key.label, key.hash)).collect();
+            let lines: Vec<String> =
+                several.iter().map(|key| format!("{} {} {}", key.name, key.label, key.hash)).collect();
             let fact = format!("`{wanted}` names {} keys:\n  {}", several.len(), lines.join("\n  "));
             Err(Failure::new(Kind::NotFound, fact).next("name it by its hash"))
         }
@@ -223,7 +230,8 @@ async fn find(client: &Client, wanted: &str) -> Result<Key, Failure> {
 }
 
 fn confirm_deletion(key: &Key, confirm: Option<&str>) -> Result<(), Failure> {
-    let next = format!("pass --confirm {}, or keep its history and stop it: tollgate keys disable {}", key.name, key.name);
+    let next =
+        format!("pass --confirm {}, or keep its history and stop it: tollgate keys disable {}", key.name, key.name);
     let typed = match confirm {
         Some(name) => name.to_owned(),
         None if std::io::stdin().is_terminal() => {
@@ -237,19 +245,26 @@ fn confirm_deletion(key: &Key, confirm: Option<&str>) -> Result<(), Failure> {
             return Err(Failure::new(Kind::Usage, fact).next(next));
         }
     };
-    if typed == key.name { Ok(()) } else { Err(Failure::new(Kind::Usage, "the names differ; nothing was deleted").next(next)) }
+    if typed == key.name {
+        Ok(())
+    } else {
+        Err(Failure::new(Kind::Usage, "the names differ; nothing was deleted").next(next))
+    }
 }
 
 fn amount(text: &str) -> Result<RawAmount, Failure> {
-    Usd::parse(text.trim_start_matches('$'), Excess::RoundDown)
-        .map(RawAmount::from)
-        .map_err(|error| Failure::new(Kind::Usage, format!("--limit {error}")).next("for example: --limit 5 or --limit 0.25"))
+    Usd::parse(text.trim_start_matches('$'), Excess::RoundDown).map(RawAmount::from).map_err(|error| {
+        Failure::new(Kind::Usage, format!("--limit {error}")).next("for example: --limit 5 or --limit 0.25")
+    })
 }
 
 /// `30d`, `12h`, or an instant.
 #[expect(clippy::disallowed_methods, reason = "a span is counted from the user's own now")]
 fn instant(text: &str) -> Result<String, Failure> {
-    let wrong = || Failure::new(Kind::Usage, format!("`{text}` is no time")).next("for example: --expires 30d or --expires 2027-01-31T00:00:00Z");
+    let wrong = || {
+        Failure::new(Kind::Usage, format!("`{text}` is no time"))
+            .next("for example: --expires 30d or --expires 2027-01-31T00:00:00Z")
+    };
     let Some(unit) = text.chars().last().filter(|unit| matches!(unit, 'd' | 'h')) else {
         return Ok(text.to_owned());
     };
@@ -265,8 +280,15 @@ fn print_json(value: &impl serde::Serialize) {
 }
 
 const COLUMNS: [(&str, bool); 9] = [
-    ("NAME", false), ("KEY", false), ("SPENT", true), ("HELD", true), ("LEFT", true), ("LIMIT", false), ("RESETS", false),
-    ("LAST USED", false), ("STATE", false),
+    ("NAME", false),
+    ("KEY", false),
+    ("SPENT", true),
+    ("HELD", true),
+    ("LEFT", true),
+    ("LIMIT", false),
+    ("RESETS", false),
+    ("LAST USED", false),
+    ("STATE", false),
 ];
 
 fn list(keys: &[Key], all: bool, as_json: bool) {
@@ -288,8 +310,10 @@ fn list(keys: &[Key], all: bool, as_json: bool) {
 }
 
 fn row(key: &Key, terminal: bool) -> Vec<String> {
-    let money = |amount: Amount, rounding| if terminal { output::short(amount.0, rounding) } else { amount.0.to_string() };
-    let optional = |amount: Option<Amount>, rounding| amount.map_or_else(|| "-".to_owned(), |amount| money(amount, rounding));
+    let money =
+        |amount: Amount, rounding| if terminal { output::short(amount.0, rounding) } else { amount.0.to_string() };
+    let optional =
+        |amount: Option<Amount>, rounding| amount.map_or_else(|| "-".to_owned(), |amount| money(amount, rounding));
     let mut cells = vec![
         key.name.clone(),
         key.label.clone(),
@@ -344,9 +368,10 @@ fn show(key: &Key, as_json: bool) {
         print_json(&json!({"data": key}));
         return;
     }
-    let left = key.limit_remaining.map_or_else(|| "no limit".to_owned(), |left| {
-        format!("{} of {}", output::short(left.0, Rounding::Down), limit_cell(key))
-    });
+    let left = key.limit_remaining.map_or_else(
+        || "no limit".to_owned(),
+        |left| format!("{} of {}", output::short(left.0, Rounding::Down), limit_cell(key)),
+    );
     let held = key.limit_held.map_or_else(|| "$0".to_owned(), |held| output::short(held.0, Rounding::Up));
     let lines = [
         format!("{}  {}  {}", key.name, state(key), key.label),

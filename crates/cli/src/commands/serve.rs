@@ -69,8 +69,9 @@ fn hand_over(secret: &KeySecret, database: &Path) -> Result<(), Failure> {
 /// # Errors
 /// The level is none.
 pub fn log(config: &LogConfig) -> Result<(), Failure> {
-    let filter = EnvFilter::try_new(&config.level)
-        .map_err(|error| Failure::new(Kind::Usage, format!("log.level: {error}")).next("for example: level = \"info\""))?;
+    let filter = EnvFilter::try_new(&config.level).map_err(|error| {
+        Failure::new(Kind::Usage, format!("log.level: {error}")).next("for example: level = \"info\"")
+    })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call, as in tests, leaves the first in force.
     let _ = match config.format {

@@ -155,9 +155,7 @@ impl Key {
             disabled: change.disabled.unwrap_or(old.disabled),
             limit: change.limit.unwrap_or(old.limit),
             limit_reset: change.limit_reset.unwrap_or(old.limit_reset),
-            include_byok_in_limit: change
-                .include_byok_in_limit
-                .unwrap_or(old.include_byok_in_limit),
+            include_byok_in_limit: change.include_byok_in_limit.unwrap_or(old.include_byok_in_limit),
             workspace: change.workspace.unwrap_or(old.workspace),
             updated_at: Some(now),
             ..old

@@ -21,9 +21,7 @@ impl KeySecret {
     pub fn parse(prefix: &str, text: &str) -> Option<Self> {
         let digits = text.strip_prefix(prefix)?;
         let shaped = digits.len() == SECRET_HEX_DIGITS
-            && digits
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+            && digits.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
         shaped.then(|| Self(text.to_owned()))
     }
 

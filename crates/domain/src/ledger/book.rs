@@ -263,10 +263,10 @@ impl Book {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Price;
     use crate::key::{KeyHash, NewKey};
     use crate::pricing::{MediaUnits, OutputCap, PriceList};
     use crate::time::{LimitReset, WindowKind};
-    use crate::Price;
     use proptest::prelude::*;
 
     fn key(limit: Option<i64>, limit_reset: Option<LimitReset>) -> Key {

@@ -83,10 +83,9 @@ pub fn decide(budgets: &[BudgetState], bound: &Bound, kind: MoneyKind) -> Result
     }
     let cap = match bound.cap {
         OutputCap::Asked(cap) => cap,
-        OutputCap::Open { most, .. } => applying()
-            .filter_map(|state| bound.cap_within(state.free()))
-            .fold(most, u64::min)
-            .max(least),
+        OutputCap::Open { most, .. } => {
+            applying().filter_map(|state| bound.cap_within(state.free())).fold(most, u64::min).max(least)
+        }
     };
     let hold = bound.at(cap)?;
     debug_assert!(hold == Usd::ZERO || applying().all(|state| hold <= state.free()), "a grant fits every budget");
@@ -134,9 +133,11 @@ mod tests {
 
     #[test]
     fn a_call_that_never_fits_learns_how_many_tokens_would() {
-        let never = RefusalReason::NeverFits { wanted: 90, affordable: Some(70), prompt_tokens: 10, affordable_prompt: 10 };
+        let never =
+            RefusalReason::NeverFits { wanted: 90, affordable: Some(70), prompt_tokens: 10, affordable_prompt: 10 };
         assert_eq!(reason(&[state(100, 20, 0)], &bound(10, OutputCap::Asked(90))), never);
-        let prompt = RefusalReason::NeverFits { wanted: 1, affordable: None, prompt_tokens: 200, affordable_prompt: 80 };
+        let prompt =
+            RefusalReason::NeverFits { wanted: 1, affordable: None, prompt_tokens: 200, affordable_prompt: 80 };
         assert_eq!(reason(&[state(100, 20, 0)], &bound(200, OutputCap::Asked(1))), prompt);
     }
 

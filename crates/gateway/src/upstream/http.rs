@@ -47,14 +47,16 @@ impl HttpProvider {
         let port = authority.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
         let path = format!("{}{CHAT_COMPLETIONS}", base.path().trim_end_matches('/'));
         let authorization = api_key.map(|key| {
-            let mut value = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| ProviderError::ApiKey(slug.to_owned()))?;
+            let mut value =
+                HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| ProviderError::ApiKey(slug.to_owned()))?;
             value.set_sensitive(true);
             Ok::<_, ProviderError>(value)
         });
         Ok(Self {
             pool: Pool::new(name, port, tls, limits),
             target: path.parse().map_err(|_| wrong())?,
-            host: HeaderValue::try_from(authority.as_str().rsplit('@').next().unwrap_or_default()).map_err(|_| wrong())?,
+            host: HeaderValue::try_from(authority.as_str().rsplit('@').next().unwrap_or_default())
+                .map_err(|_| wrong())?,
             authorization: authorization.transpose()?,
         })
     }
@@ -135,7 +137,8 @@ impl HttpCall {
             Ok(answer) => {
                 let (head, body) = answer.into_parts();
                 self.phase = Phase::Reading(body);
-                let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+                let retry_after =
+                    head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
                 Poll::Ready(Ok(Head { status: head.status.as_u16(), retry_after }))
             }
             Err(mut error) => {

@@ -6,8 +6,8 @@ mod simulated;
 
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use ::http::Uri;
+use bytes::Bytes;
 
 use crate::limits::Limits;
 

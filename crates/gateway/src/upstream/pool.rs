@@ -112,10 +112,8 @@ impl Pool {
             Some((connector, name)) => Box::new(connector.connect(name.clone(), tcp).await?),
             None => Box::new(tcp),
         };
-        let (sender, driver) = http1::Builder::new()
-            .max_buf_size(READ_BUFFER_BYTES)
-            .handshake(TokioIo::new(stream))
-            .await?;
+        let (sender, driver) =
+            http1::Builder::new().max_buf_size(READ_BUFFER_BYTES).handshake(TokioIo::new(stream)).await?;
         Ok(Connection { sender, driver: Box::pin(driver) })
     }
 }

@@ -148,7 +148,11 @@ impl Answer {
     }
 
     fn words(&self) -> impl Iterator<Item = String> {
-        let words = WORDS.iter().cycle().enumerate().map(|(n, word)| if n == 0 { (*word).to_owned() } else { format!(" {word}") });
+        let words = WORDS
+            .iter()
+            .cycle()
+            .enumerate()
+            .map(|(n, word)| if n == 0 { (*word).to_owned() } else { format!(" {word}") });
         words.take(usize::try_from(self.tokens).unwrap_or(usize::MAX))
     }
 
@@ -157,11 +161,13 @@ impl Answer {
             return VecDeque::from([Play::Cut]);
         }
         let content: String = self.words().collect();
-        let choice = |index| json!({
-            "index": index,
-            "message": {"role": "assistant", "content": content},
-            "finish_reason": self.finish,
-        });
+        let choice = |index| {
+            json!({
+                "index": index,
+                "message": {"role": "assistant", "content": content},
+                "finish_reason": self.finish,
+            })
+        };
         let answer = json!({
             "id": "simulated", "object": "chat.completion", "created": self.created, "model": self.model,
             "choices": (0..self.choices).map(choice).collect::<Vec<_>>(),
@@ -193,7 +199,9 @@ impl Answer {
                 .collect();
             script.push_back(event(choices, None));
         }
-        let ends = (0..self.choices).map(|choice| json!({"index": choice, "delta": {}, "finish_reason": self.finish})).collect();
+        let ends = (0..self.choices)
+            .map(|choice| json!({"index": choice, "delta": {}, "finish_reason": self.finish}))
+            .collect();
         script.push_back(event(ends, None));
         script.push_back(event(json!([]), Some(self.usage())));
         script.push_back(Play::Data(Bytes::from_static(b"data: [DONE]\n\n")));

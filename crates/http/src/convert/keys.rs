@@ -7,7 +7,9 @@ use tollgate_domain::money::{Excess, MoneyError};
 use tollgate_domain::time::LimitReset;
 use tollgate_domain::{Timestamp, Usd};
 use tollgate_store::KeyView;
-use tollgate_wire::{Amount, CreateKey, CurrentKey, FreeModelDailyRequests, Key, KeyBudget, RateLimit, RawAmount, UpdateKey};
+use tollgate_wire::{
+    Amount, CreateKey, CurrentKey, FreeModelDailyRequests, Key, KeyBudget, RateLimit, RawAmount, UpdateKey,
+};
 use uuid::Uuid;
 
 use crate::error::ApiError;
@@ -38,7 +40,11 @@ pub fn key_change(body: &UpdateKey) -> Result<KeyChange, ApiError> {
         name: body.name.clone(),
         disabled: body.disabled,
         limit: body.limit.as_ref().map(|given| given.as_ref().map(limit).transpose()).transpose()?,
-        limit_reset: body.limit_reset.as_ref().map(|given| given.as_deref().map(limit_reset).transpose()).transpose()?,
+        limit_reset: body
+            .limit_reset
+            .as_ref()
+            .map(|given| given.as_deref().map(limit_reset).transpose())
+            .transpose()?,
         include_byok_in_limit: body.include_byok_in_limit,
         workspace: None,
     })

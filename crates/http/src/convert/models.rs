@@ -7,8 +7,16 @@ use tollgate_wire::{Architecture, Model, ModelLinks, Pricing, TopProvider};
 
 /// Parameters that every provider of kind `openai` is expected to understand.
 const PARAMETERS: [&str; 10] = [
-    "max_tokens", "max_completion_tokens", "temperature", "top_p", "stop", "seed", "frequency_penalty", "presence_penalty",
-    "tools", "tool_choice",
+    "max_tokens",
+    "max_completion_tokens",
+    "temperature",
+    "top_p",
+    "stop",
+    "seed",
+    "frequency_penalty",
+    "presence_penalty",
+    "tools",
+    "tool_choice",
 ];
 
 /// A model at its first endpoint that has a price; `None` where nobody can call it.

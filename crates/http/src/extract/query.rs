@@ -22,7 +22,12 @@ impl FromRequestParts<Api> for QueryPairs {
 impl QueryPairs {
     /// The last value of `name`, if there is one that is not empty.
     pub fn text(&self, name: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+        self.0
+            .iter()
+            .rev()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
     }
 
     /// `true`, `false`, `1` or `0`; default false (contract section 20, trap 9).

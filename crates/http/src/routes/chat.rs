@@ -2,7 +2,9 @@
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_TYPE, REFERER, USER_AGENT};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_TYPE, REFERER, USER_AGENT,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body::Body;
 use tollgate_gateway::{Answer, AnswerBody, Caller as CallerFacts};
