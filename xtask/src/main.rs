@@ -1,1 +1,112 @@
-fn main() {}
+//! Everything CI does, in Rust: `cargo xtask <task>`.
+#![expect(clippy::print_stderr, reason = "a task tells what it does")]
+
+mod arrows;
+mod sdk;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+const TASKS: &str = "Tasks
+  ci      fmt, clippy, arrows, then test
+  test    every test: Rust, then the official SDKs against the release binary
+  arrows  check which crate depends on which
+  sdk     only the official SDKs";
+
+fn main() -> ExitCode {
+    let task = std::env::args().nth(1).unwrap_or_default();
+    let done = match task.as_str() {
+        "ci" => ci(),
+        "test" => test(),
+        "arrows" => arrows::check(&root()),
+        "sdk" => build().and_then(|()| sdk::check(&root())),
+        _ => {
+            eprintln!("{TASKS}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn ci() -> Result<()> {
+    step("formatting");
+    cargo(&["fmt", "--all", "--check"])?;
+    step("arrows between crates");
+    arrows::check(&root())?;
+    step("lints");
+    cargo(&["clippy", "--release", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"])?;
+    for (tool, arguments) in [("cargo-deny", ["deny", "check"].as_slice()), ("cargo-machete", ["machete"].as_slice())] {
+        if installed(tool) {
+            step(tool);
+            cargo(arguments)?;
+        } else {
+            eprintln!("{tool} is not installed here; CONTRIBUTING says how to get it");
+        }
+    }
+    test()
+}
+
+fn test() -> Result<()> {
+    build()?;
+    step("official SDKs against the release binary");
+    sdk::check(&root())?;
+    step("tests");
+    let mut arguments = vec!["--release", "--workspace", "--locked", "--all-features"];
+    if installed("cargo-nextest") {
+        arguments.splice(0..0, ["nextest", "run"]);
+        arguments.extend(["--no-fail-fast", "--status-level", "fail", "--final-status-level", "fail"]);
+    } else {
+        eprintln!("cargo-nextest is not installed here; using cargo test");
+        arguments.insert(0, "test");
+    }
+    cargo(&arguments)
+}
+
+/// The binaries that the end-to-end tests drive.
+fn build() -> Result<()> {
+    step("release build");
+    cargo(&[
+        "build",
+        "--release",
+        "--locked",
+        "--all-features",
+        "--bins",
+        "-p",
+        "tollgate-cli",
+        "-p",
+        "tollgate-testkit",
+    ])
+}
+
+fn step(name: &str) {
+    eprintln!("\n== {name}");
+}
+
+fn installed(tool: &str) -> bool {
+    Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
+fn cargo(arguments: &[&str]) -> Result<()> {
+    run(Command::new("cargo").args(arguments))
+}
+
+/// Runs a command in the project's folder.
+fn run(command: &mut Command) -> Result<()> {
+    let status = command.current_dir(root()).status().with_context(|| format!("cannot run {command:?}"))?;
+    if !status.success() {
+        bail!("{command:?} failed: {status}");
+    }
+    Ok(())
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}

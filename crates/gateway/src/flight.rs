@@ -320,10 +320,11 @@ pub async fn settle(shared: &Shared, settlement: Settlement) -> Option<Settled> 
 }
 
 fn pass(meter: &mut Meter, heading: &Heading, out: &mut Vec<u8>, line: &Line<'_>) {
-    if let Line::Data(data) = line {
-        if !meter.done && !meter.failed {
-            meter.chunk(data, heading, out);
-        }
+    if let Line::Data(data) = line
+        && !meter.done
+        && !meter.failed
+    {
+        meter.chunk(data, heading, out);
     }
 }
 

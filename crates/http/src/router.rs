@@ -1,7 +1,6 @@
 //! From a request to its route.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -143,7 +142,7 @@ impl Api {
         } else if request.method() == Method::POST && request.uri().path() == CHAT {
             routes::chat::chat(self, request).await
         } else {
-            self.route(router, request.map(axum::body::Body::new)).await
+            route(router, request.map(axum::body::Body::new)).await
         };
         if let Some(Cause(cause)) = response.extensions().get::<Cause>() {
             let status = response.status().as_u16();
@@ -154,21 +153,14 @@ impl Api {
         }
         response
     }
+}
 
-    fn route(
-        &self,
-        router: &Router,
-        request: Request<axum::body::Body>,
-    ) -> impl Future<Output = http::Response<ApiBody>> + Send + use<> {
-        let answering = router.clone().oneshot(request);
-        async move {
-            let mut response = answering.await.unwrap_or_else(|never: Infallible| match never {});
-            let headers = response.headers_mut();
-            headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-            response.map(ApiBody::Plain)
-        }
-    }
+async fn route(router: &Router, request: Request<axum::body::Body>) -> http::Response<ApiBody> {
+    let mut response = router.clone().oneshot(request).await.unwrap_or_else(|never: Infallible| match never {});
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response.map(ApiBody::Plain)
 }
 
 async fn not_found() -> Response {

@@ -184,10 +184,10 @@ impl<S: HoldsQueue> Committer<S> {
                     tracing::error!(%error, records = group.len(), "the ledger cannot be written; admission is closed");
                 }
                 for item in group.iter_mut() {
-                    if item.waiter.as_ref().is_some_and(|waiter| waiter.impatient) {
-                        if let Some(waiter) = item.waiter.take() {
-                            let _ = waiter.done.send(Err(Stalled(error.clone())));
-                        }
+                    if item.waiter.as_ref().is_some_and(|waiter| waiter.impatient)
+                        && let Some(waiter) = item.waiter.take()
+                    {
+                        let _ = waiter.done.send(Err(Stalled(error.clone())));
                     }
                 }
                 false

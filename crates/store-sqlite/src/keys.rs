@@ -67,10 +67,10 @@ impl KeyStore for SqliteStore {
         let ticket = {
             let (mut state, at) = self.lock_seen();
             let Some(id) = state.by_hash.remove(hash) else { return Ok(false) };
-            if let Some(account) = state.book.remove_key(id) {
-                if let Some(listing) = state.listing.get_mut(&account.key.workspace) {
-                    listing.remove(&id);
-                }
+            if let Some(account) = state.book.remove_key(id)
+                && let Some(listing) = state.listing.get_mut(&account.key.workspace)
+            {
+                listing.remove(&id);
             }
             Self::enqueue(&mut state, Record::DeleteKey { id, at })
         };

@@ -25,6 +25,11 @@ pub const MODEL: &str = "test/priced";
 /// Its price, as the configuration says it.
 pub const PRICING: &str = "{ prompt = \"0.000000001\", completion = \"0.00000001\" }";
 
+/// A JSON number of dollars in nano-dollars, exactly.
+pub fn nanos(amount: &Value) -> i64 {
+    Usd::parse(&amount.to_string(), Excess::Refuse).unwrap().nanos()
+}
+
 /// A server in this process.
 pub struct TestApp {
     /// The provider it forwards to.

@@ -139,7 +139,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         shared.arrived.notify_waiters();
         match script {
             Script::Answer { prompt, completion } => {
-                answer(&mut stream, shared, streamed, Some(tokens(prompt, completion))).await?
+                answer(&mut stream, shared, streamed, Some(tokens(prompt, completion))).await?;
             }
             Script::Hold { prompt, completion } => {
                 let _ = gate.changed().await;

@@ -1,4 +1,5 @@
 //! Calls through the real server: what is forwarded, answered, billed and refused.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
 
 use serde_json::{Value, json};
 use testkit::{MODEL, Script, TestApp, TestKey};
@@ -238,11 +239,10 @@ async fn shutdown_finishes_what_is_under_way() {
     let mut app = TestApp::start().await;
     let key = app.key().limit("1").create().await;
     app.provider.script(Script::Hold { prompt: 10, completion: 5 });
+    let provider = app.provider.clone();
     let (answer, ()) = tokio::join!(key.chat(100, json!({})), async {
-        app.provider.arrived(1).await;
-        let provider = app.provider.clone();
-        let (shut, ()) = tokio::join!(app.shut_down(), async { provider.release() });
-        shut
+        provider.arrived(1).await;
+        tokio::join!(app.shut_down(), async { provider.release() });
     });
     assert_eq!(answer.status, 200);
 }

@@ -1,4 +1,5 @@
 //! What is left after a crash: every answer that a client received, once, at its cost; what was in flight, as lost.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use testkit::{PRICING, Provider, Script, ServerProcess, free_folder, stop_at_step_binary, tollgate_binary};
+use testkit::{PRICING, Provider, Script, ServerProcess, free_folder, nanos, stop_at_step_binary, tollgate_binary};
 use tokio::task::JoinSet;
 use tollgate_client::Client;
 use tollgate_gateway::Step;
@@ -57,8 +58,7 @@ fn received(body: &[u8]) -> Option<(String, i64)> {
         .map(|line| line.strip_prefix("data: ").unwrap_or(line))
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .find(|value| value["usage"]["cost"].is_number())?;
-    let nanos = (with_usage["usage"]["cost"].as_f64()? * 1e9).round() as i64;
-    Some((with_usage["id"].as_str()?.to_owned(), nanos))
+    Some((with_usage["id"].as_str()?.to_owned(), nanos(&with_usage["usage"]["cost"])))
 }
 
 /// Calls until the server is gone; notes every answer that came with its cost.
@@ -75,7 +75,7 @@ async fn check(client: &Client, answers: &HashMap<String, i64>) {
         let found = client.raw(http::Method::GET, &format!("/api/v1/generation?id={id}"), None).await.unwrap();
         assert_eq!(found.status, 200, "{id} was answered and is not in the ledger");
         let found: Value = serde_json::from_slice(&found.body).unwrap();
-        let charged = (found["data"]["total_cost"].as_f64().unwrap() * 1e9).round() as i64;
+        let charged = nanos(&found["data"]["total_cost"]);
         assert_eq!((charged, &found["data"]["settlement"]), (*cost, &json!("settled")), "{id}");
     }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use testkit::{Script, TestApp};
+use tollgate_client::KeyFilter;
 
 #[tokio::test]
 async fn a_disk_that_refuses_commits_closes_admission_and_opens_it_again() {
@@ -25,7 +26,7 @@ async fn a_disk_that_refuses_commits_closes_admission_and_opens_it_again() {
     }
     let current = key.client.current_key().await.unwrap();
     assert_eq!((current.usage.0.nanos(), current.limit_held.unwrap().0.nanos()), (120, 0));
-    let keys = app.manager.keys(&Default::default()).await.unwrap();
+    let keys = app.manager.keys(&KeyFilter::default()).await.unwrap();
     assert_eq!(keys.len(), 1, "the refused key was not created");
 }
 

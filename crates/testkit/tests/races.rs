@@ -1,11 +1,12 @@
 //! Many clients, one key, nothing over.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::{Script, TestApp, TestKey};
+use testkit::{Script, TestApp, TestKey, nanos};
 use tokio::task::JoinSet;
 
 const CLIENTS: usize = 64;
@@ -28,7 +29,7 @@ async fn bound_of_a_call(app: &TestApp) -> i64 {
 
 fn cost_nanos(answer: &tollgate_client::RawAnswer) -> i64 {
     let body: Value = serde_json::from_slice(&answer.body).unwrap();
-    (body["usage"]["cost"].as_f64().unwrap() * 1e9).round() as i64
+    nanos(&body["usage"]["cost"])
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

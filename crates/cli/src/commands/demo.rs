@@ -9,7 +9,7 @@ use tollgate_wire::{CreateKey, RawAmount};
 
 use crate::boot::{Parts, boot};
 use crate::cli::{log, stop_signal};
-use crate::config::{Config, KindConfig, LogConfig, ModelConfig, PricingConfig, ProviderConfig};
+use crate::config::{CapFieldConfig, Config, KindConfig, LogConfig, ModelConfig, PricingConfig, ProviderConfig};
 use crate::failure::{Failure, Kind};
 use crate::output::{self, Rounding};
 
@@ -35,7 +35,7 @@ pub struct Arguments {
 /// The configuration of the demo.
 pub fn configuration(listen: &str, database: &std::path::Path) -> Config {
     let mut config = Config::default();
-    config.server.listen = listen.to_owned();
+    listen.clone_into(&mut config.server.listen);
     config.database.url = format!("sqlite://{}", database.display());
     config.providers = vec![ProviderConfig {
         slug: "simulated".to_owned(),
@@ -43,7 +43,7 @@ pub fn configuration(listen: &str, database: &std::path::Path) -> Config {
         base_url: None,
         api_key_env: None,
         api_key_file: None,
-        output_cap_field: Default::default(),
+        output_cap_field: CapFieldConfig::default(),
     }];
     config.models = vec![ModelConfig {
         id: MODEL.to_owned(),

@@ -21,7 +21,7 @@ pub struct Arguments {
     /// Server to talk to
     #[arg(long, global = true, env = "TOLLGATE_URL", default_value = "http://127.0.0.1:4000")]
     url: String,
-    /// File with a management key, `-` is stdin [env: TOLLGATE_MANAGEMENT_KEY holds the key itself]
+    /// File with a management key, `-` is stdin [env: `TOLLGATE_MANAGEMENT_KEY` holds the key itself]
     #[arg(long, global = true, value_name = "F")]
     management_key_file: Option<PathBuf>,
     /// Print the API's JSON and nothing else
@@ -259,7 +259,6 @@ fn amount(text: &str) -> Result<RawAmount, Failure> {
 }
 
 /// `30d`, `12h`, or an instant.
-#[expect(clippy::disallowed_methods, reason = "a span is counted from the user's own now")]
 fn instant(text: &str) -> Result<String, Failure> {
     let wrong = || {
         Failure::new(Kind::Usage, format!("`{text}` is no time"))

@@ -32,10 +32,9 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     log(&config.log)?;
     let stop = stop_signal()?;
     let booted = boot(&config, Parts::default(), variable).await?;
-    if let Some(secret) = &booted.first_management_key {
-        if variable("TOLLGATE_BOOTSTRAP_MANAGEMENT_KEY").is_none() {
-            hand_over(secret, &config.database.sqlite_path()?)?;
-        }
+    let given = variable("TOLLGATE_BOOTSTRAP_MANAGEMENT_KEY").is_some();
+    if let Some(secret) = booted.first_management_key.as_ref().filter(|_| !given) {
+        hand_over(secret, &config.database.sqlite_path()?)?;
     }
     output::result(&format!("listening on {}", address_url(&config, &booted.address.to_string())));
     booted.run(stop).await

@@ -176,10 +176,10 @@ impl HttpCall {
     /// Gives the connection back, if it is idle and stands.
     fn keep(&mut self, cx: &mut Context<'_>) {
         self.drive(cx);
-        if let Some(mut connection) = self.connection.take() {
-            if matches!(connection.sender.poll_ready(cx), Poll::Ready(Ok(()))) {
-                self.pool.put(connection);
-            }
+        if let Some(mut connection) = self.connection.take()
+            && matches!(connection.sender.poll_ready(cx), Poll::Ready(Ok(())))
+        {
+            self.pool.put(connection);
         }
     }
 }

@@ -211,7 +211,6 @@ fn word(reset: LimitReset) -> String {
     reset.as_str().to_owned()
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "reads as a function of an Option's value")]
 fn text(at: Timestamp) -> String {
     at.to_string()
 }
