@@ -259,7 +259,7 @@ async fn header_floods_and_slow_clients_are_shed() {
     };
     let app = TestApp::with(change, Limits::default()).await;
     let key = app.key().create().await;
-    let many: String = (0..150).map(|number| format!("x-{number}: 1\r\n")).collect();
+    let many = (0..150).map(|number| format!("x-{number}: 1\r\n")).collect::<Vec<_>>().concat();
     let flooded =
         send_raw(&app, format!("GET /api/v1/key HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{many}\r\n").as_bytes())
             .await;
