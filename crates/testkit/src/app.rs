@@ -83,6 +83,12 @@ impl TestApp {
         Self::boot(folder, provider, clock, change, limits).await
     }
 
+    /// A server whose clock starts at an instant.
+    pub async fn at(instant: &str) -> Self {
+        let (folder, provider) = (tempfile::tempdir().unwrap(), Provider::start().await);
+        Self::boot(folder, provider, Arc::new(ManualClock::at(instant)), |_| {}, Limits::default()).await
+    }
+
     async fn boot(
         folder: TempDir,
         provider: Provider,
@@ -164,6 +170,8 @@ fn config(provider: &Provider, database: &std::path::Path) -> Config {
          [[providers]]\nslug = \"scripted\"\nkind = \"openai\"\nbase_url = \"http://{}/v1\"\n\
          [[models]]\nid = \"{MODEL}\"\nprovider = \"scripted\"\nupstream_id = \"upstream-model\"\ncontext_length = 10000\n\
          max_output_tokens = 1000\npricing = {PRICING}\n\
+         [[models]]\nid = \"test/cent\"\nprovider = \"scripted\"\ncontext_length = 1000000\n\
+         pricing = {{ prompt = \"0\", completion = \"0.01\" }}\n\
          [[models]]\nid = \"test/unpriced\"\nprovider = \"scripted\"\ncontext_length = 10000\n",
         database.display(),
         provider.address

@@ -6,6 +6,7 @@ mod app;
 mod clock;
 mod process;
 mod provider;
+pub mod scenario;
 
 pub use app::{KeyBuilder, MODEL, PRICING, TestApp, TestKey, nanos};
 pub use clock::ManualClock;

@@ -1,5 +1,6 @@
 //! A provider over real sockets that does what a test tells it to.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +38,8 @@ pub enum Script {
         /// Completion tokens to report.
         completion: u64,
     },
+    /// Waits until [`Provider::finish`] says how the call that names itself in `user` ends.
+    Named,
     /// Sends one chunk of a stream, waits until [`Provider::release`], then ends it.
     Trickle,
     /// Sends an error inside a stream after one chunk.
@@ -51,6 +54,7 @@ struct Shared {
     served: Mutex<(u64, u64)>,
     arrived: Notify,
     gate: tokio::sync::watch::Sender<u64>,
+    endings: tokio::sync::watch::Sender<HashMap<String, Option<u64>>>,
 }
 
 /// The provider.
@@ -73,6 +77,7 @@ impl Provider {
             served: Mutex::new((0, 0)),
             arrived: Notify::new(),
             gate: tokio::sync::watch::Sender::new(0),
+            endings: tokio::sync::watch::Sender::new(HashMap::new()),
         });
         let serving = Arc::clone(&shared);
         #[expect(clippy::disallowed_methods, reason = "the provider is not part of the server")]
@@ -119,6 +124,13 @@ impl Provider {
         }
     }
 
+    /// Ends the call that names itself `name`: with so many completion tokens, or with an error that costs nothing.
+    pub fn finish(&self, name: &str, completion: Option<u64>) {
+        self.shared.endings.send_modify(|endings| {
+            endings.insert(name.to_owned(), completion);
+        });
+    }
+
     /// Lets calls that are held go on.
     pub fn release(&self) {
         self.shared.gate.send_modify(|gate| *gate += 1);
@@ -134,6 +146,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         let script = shared.script.lock().clone();
         let mut gate = shared.gate.subscribe();
         gate.mark_unchanged();
+        let name = request["user"].as_str().unwrap_or_default().to_owned();
         shared.bodies.lock().push(request);
         shared.calls.fetch_add(1, Ordering::SeqCst);
         shared.arrived.notify_waiters();
@@ -144,6 +157,15 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             Script::Hold { prompt, completion } => {
                 let _ = gate.changed().await;
                 answer(&mut stream, shared, streamed, Some(tokens(prompt, completion))).await?;
+            }
+            Script::Named => {
+                let mut endings = shared.endings.subscribe();
+                let ending =
+                    endings.wait_for(|endings| endings.contains_key(&name)).await.map(|endings| endings[&name]);
+                match ending.ok().flatten() {
+                    Some(completion) => answer(&mut stream, shared, streamed, Some(tokens(0, completion))).await?,
+                    None => whole(&mut stream, 500, "{}").await?,
+                }
             }
             Script::NoUsage => answer(&mut stream, shared, streamed, None).await?,
             Script::Usage(usage) => answer(&mut stream, shared, streamed, Some(usage)).await?,

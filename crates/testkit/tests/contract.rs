@@ -60,7 +60,8 @@ async fn every_answer_fits_the_published_schema() {
     }
     app.provider.script(Script::ErrorInStream);
     let broken = ask(&key.client, Method::POST, "/chat/completions", Some(call(50, true))).await;
-    for data in String::from_utf8(broken.body.to_vec()).unwrap().lines().filter_map(|line| line.strip_prefix("data: ")) {
+    for data in String::from_utf8(broken.body.to_vec()).unwrap().lines().filter_map(|line| line.strip_prefix("data: "))
+    {
         if data != "[DONE]" {
             published.check("POST /chat/completions", "200 chunk", &serde_json::from_str(data).unwrap());
         }
@@ -114,14 +115,20 @@ async fn answers_look_as_they_did() {
     let key = app.key().limit("0.5").reset("monthly").create().await;
     key.chat(50, json!({})).await;
     let mut settings = Settings::clone_current();
-    settings.add_redaction(".data.hash", insta::dynamic_redaction(|value, _| {
-        assert_eq!(value.as_str().map(str::len), Some(64));
-        "[hash]"
-    }));
-    settings.add_redaction(".data.label", insta::dynamic_redaction(|value, _| {
-        assert!(value.as_str().is_some_and(|label| label.starts_with("sk-or-v1-") && label.len() == 18));
-        "[label]"
-    }));
+    settings.add_redaction(
+        ".data.hash",
+        insta::dynamic_redaction(|value, _| {
+            assert_eq!(value.as_str().map(str::len), Some(64));
+            "[hash]"
+        }),
+    );
+    settings.add_redaction(
+        ".data.label",
+        insta::dynamic_redaction(|value, _| {
+            assert!(value.as_str().is_some_and(|label| label.starts_with("sk-or-v1-") && label.len() == 18));
+            "[label]"
+        }),
+    );
     settings.add_redaction(".data.workspace_id", "[uuid]");
     let _bound = settings.bind_to_scope();
     assert_json_snapshot!("key", json_of(&ask(&app.manager, Method::GET, &format!("/keys/{}", key.hash), None).await));
