@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct HttpLimits {
     /// Bytes of a request's body.
     pub body_bytes_max: usize,
-    /// Headers of a request.
+    /// Headers of a request. From 101 on hyper itself ends the connection, with a bare 431: room for more would be
+    /// cleared for every request.
     pub headers_max: usize,
     /// Bytes of a request's headers.
     pub header_bytes_max: usize,
@@ -23,7 +24,7 @@ impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             body_bytes_max: 32 << 20,
-            headers_max: 100,
+            headers_max: 64,
             header_bytes_max: 32 << 10,
             header_timeout: Duration::from_secs(20),
             body_timeout: Duration::from_mins(2),

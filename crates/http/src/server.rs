@@ -21,8 +21,6 @@ use tollgate_gateway::Tasks;
 
 use crate::router::Api;
 
-/// Headers beyond which the connection is closed without an envelope.
-const HEADERS_MAX: usize = 1_024;
 /// Bytes of headers beyond which the connection is closed without an envelope.
 const HEAD_BYTES_MAX: usize = 256 << 10;
 /// The pause after a connection could not be accepted, as when files run out.
@@ -50,7 +48,6 @@ impl Server {
         http.http1()
             .timer(TokioTimer::new())
             .header_read_timeout(self.api.limits().header_timeout)
-            .max_headers(HEADERS_MAX)
             .max_buf_size(HEAD_BYTES_MAX);
         http.http2().timer(TokioTimer::new()).max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX));
         let http = Arc::new(http);

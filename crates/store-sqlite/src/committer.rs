@@ -1,8 +1,8 @@
 //! Group commit: whatever queued up while the last group was written is the next group.
 //!
 //! With [`Durability::Power`] each group ends in a flush of the disk, on a thread of its own. With [`Durability::Process`]
-//! a group is a write to the page cache, cheap enough for the runtime's own threads: a leader task, started by whoever
-//! finds the queue unattended, yields once so that others join, and commits for all.
+//! a group is a write to the page cache, cheap enough for the runtime's own threads: whoever waits and finds
+//! the queue unattended leads: it yields once where others are at work, so that they join, and commits for all.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -105,41 +105,71 @@ impl<S: HoldsQueue> Committer<S> {
     pub fn attend(self: &Arc<Self>) {
         if self.durability == Durability::Power {
             self.wake.notify_one();
-            return;
-        }
-        let lead = {
-            let mut state = self.state.lock();
-            let queue = state.queue();
-            let lead = !queue.attended && !queue.items.is_empty();
-            queue.attended |= lead;
-            lead
-        };
-        if lead {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "detached on purpose: whoever pushed last may be gone by now"
-            )]
-            tokio::spawn(Self::lead(Arc::clone(self)));
+        } else if self.take_lead() {
+            self.lead_in_background(Vec::new());
         }
     }
 
-    /// The leader: commits until the queue is empty.
-    async fn lead(self: Arc<Self>) {
-        loop {
+    /// The same, for a caller that waits: where nobody leads, it leads itself, and commits one group on its own thread.
+    /// With `crowd` it yields first, so that requests that are ready join the group.
+    pub async fn attend_in_person(self: &Arc<Self>, crowd: bool) {
+        if self.durability == Durability::Power {
+            self.wake.notify_one();
+            return;
+        }
+        if !self.take_lead() {
+            return;
+        }
+        if crowd {
+            let mut handover = Handover(Some(self));
             tokio::task::yield_now().await;
-            let mut group = {
-                let mut state = self.state.lock();
-                let queue = state.queue();
-                if queue.items.is_empty() {
-                    queue.attended = false;
-                    return;
-                }
-                std::mem::take(&mut queue.items)
-            };
+            handover.0 = None;
+        }
+        let mut group = std::mem::take(&mut self.state.lock().queue().items);
+        if !self.commit(&mut group) {
+            self.lead_in_background(group);
+        } else if !self.leave_lead() {
+            self.lead_in_background(Vec::new());
+        }
+    }
+
+    /// Becomes the leader, if there is something to write and nobody leads.
+    fn take_lead(&self) -> bool {
+        let mut state = self.state.lock();
+        let queue = state.queue();
+        let lead = !queue.attended && !queue.items.is_empty();
+        queue.attended |= lead;
+        lead
+    }
+
+    /// Stops leading, if nothing is left to write.
+    fn leave_lead(&self) -> bool {
+        let mut state = self.state.lock();
+        let queue = state.queue();
+        queue.attended = !queue.items.is_empty();
+        !queue.attended
+    }
+
+    fn lead_in_background(self: &Arc<Self>, group: Vec<Item>) {
+        #[expect(clippy::disallowed_methods, reason = "detached on purpose: whoever pushed last may be gone by now")]
+        tokio::spawn(Self::lead(Arc::clone(self), group));
+    }
+
+    /// Commits `group`, if it is not empty, and then whatever queued up, until nothing is left.
+    async fn lead(self: Arc<Self>, mut group: Vec<Item>) {
+        loop {
             let mut pause = RETRY_PAUSE;
+            if group.is_empty() {
+                tokio::task::yield_now().await;
+                group = std::mem::take(&mut self.state.lock().queue().items);
+            }
             while !self.commit(&mut group) {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(RETRY_PAUSE_MAX);
+            }
+            group.clear();
+            if self.leave_lead() {
+                return;
             }
         }
     }
@@ -192,6 +222,17 @@ impl<S: HoldsQueue> Committer<S> {
                 }
                 false
             }
+        }
+    }
+}
+
+/// A leader that has not begun: dropped, it hands over to a task.
+struct Handover<'a, S: HoldsQueue>(Option<&'a Arc<Committer<S>>>);
+
+impl<S: HoldsQueue> Drop for Handover<'_, S> {
+    fn drop(&mut self) {
+        if let Some(committer) = self.0.take() {
+            committer.lead_in_background(Vec::new());
         }
     }
 }

@@ -21,6 +21,9 @@ use crate::record::Record;
 /// Statements that stay prepared.
 const STATEMENTS_MAX: usize = 64;
 
+/// From so many calls in flight on, a leader waits a turn of the scheduler for others to join its group.
+const CROWD: usize = 4;
+
 /// What a commit survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -184,7 +187,8 @@ impl SqliteStore {
     }
 
     pub(crate) async fn wait(&self, ticket: Ticket) -> Result<(), StoreError> {
-        self.committer.attend();
+        let crowd = self.state.lock().book.open().nth(CROWD).is_some();
+        self.committer.attend_in_person(crowd).await;
         ticket.durable().await.map_err(|Stalled(why)| StoreError::Unavailable(why))
     }
 
