@@ -240,7 +240,7 @@ def main():
     cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
     heading = ["# Performance", "",
                f"Measured {datetime.date.today()} by `python3 bench/run.py`: {os.cpu_count()} cores ({cpu.group(1) if cpu else platform.machine()}), "
-               f"everything on one machine, {arguments.repetitions} paired runs of {arguments.seconds} s, medians. Keys, limits, metering and the durable "
+               f"`{binary.parent.name}` profile, everything on one machine, {arguments.repetitions} paired runs of {arguments.seconds} s, medians. Keys, limits, metering and the durable "
                "ledger are on; nginx only forwards. Read the ratios, not the times.", ""]
     text = "\n".join(heading + lines)
     print(text)
