@@ -108,7 +108,7 @@ impl Usd {
 impl fmt::Display for Usd {
     /// A plain decimal number without trailing zeros: `25.5`, `0.00000579`, `-3`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_decimal(f, i128::from(self.0), 9)
+        write_decimal(f, self.0, 9)
     }
 }
 
@@ -158,7 +158,7 @@ impl Price {
 impl fmt::Display for Price {
     /// Dollars per unit as a plain decimal number: `0.00000015`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_decimal(f, i128::from(self.0), 12)
+        write_decimal(f, self.0, 12)
     }
 }
 
@@ -228,17 +228,35 @@ fn parse_exponent(text: &str) -> Result<i32, MoneyError> {
     Ok(if negative { size.saturating_neg() } else { size })
 }
 
-fn write_decimal(f: &mut fmt::Formatter<'_>, value: i128, decimals: u32) -> fmt::Result {
-    let unit = 10_u128.saturating_pow(decimals);
-    let size = value.unsigned_abs();
-    let (whole, fraction) = (size.checked_div(unit).unwrap_or(0), size.checked_rem(unit).unwrap_or(0));
-    let sign = if value < 0 { "-" } else { "" };
-    if fraction == 0 {
-        return write!(f, "{sign}{whole}");
+/// Writes an amount with at most `decimals` decimals, without zeros at the end.
+fn write_decimal(f: &mut fmt::Formatter<'_>, value: i64, decimals: usize) -> fmt::Result {
+    // By hand: every answer carries several amounts, and what the standard library offers costs ten times as much.
+    let (mut digits, mut rest, mut at) = ([b'0'; 24], value.unsigned_abs(), 24_usize);
+    let mut put = |byte: u8| {
+        at = at.saturating_sub(1);
+        if let Some(place) = digits.get_mut(at) {
+            *place = byte;
+        }
+    };
+    let mut written = false;
+    for place in 0.. {
+        if place == decimals && written {
+            put(b'.');
+        }
+        if place > decimals && rest == 0 {
+            break;
+        }
+        let digit = u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        written |= place >= decimals || digit > 0;
+        if written {
+            put(b'0' + digit);
+        }
     }
-    let width = usize::try_from(decimals).unwrap_or(0);
-    let digits = format!("{fraction:0width$}");
-    write!(f, "{sign}{whole}.{}", digits.trim_end_matches('0'))
+    if value < 0 {
+        put(b'-');
+    }
+    f.write_str(digits.get(at..).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -262,6 +280,26 @@ mod tests {
         for (text, nanos) in cases {
             assert_eq!(Usd::parse(text, Excess::RoundDown), Ok(Usd(nanos)), "{text}");
         }
+    }
+
+    #[test]
+    fn amounts_are_written_without_zeros_that_say_nothing() {
+        let cases = [
+            (0, "0"),
+            (1, "0.000000001"),
+            (-1, "-0.000000001"),
+            (100, "0.0000001"),
+            (1_000_000_000, "1"),
+            (10_050_000_000, "10.05"),
+            (-120_000_000_000, "-120"),
+            (i64::MAX, "9223372036.854775807"),
+            (i64::MIN, "-9223372036.854775808"),
+        ];
+        for (nanos, text) in cases {
+            assert_eq!(Usd(nanos).to_string(), text);
+        }
+        assert_eq!(Price(150_000).to_string(), "0.00000015");
+        assert_eq!(Price(i64::MAX).to_string(), "9223372.036854775807");
     }
 
     #[test]

@@ -442,8 +442,7 @@ async fn whole(mut guard: Guard) -> Result<Answer, ChatError> {
     }
     let tokens = settlement.metered.as_ref().map(|metered| *metered.tokens()).unwrap_or_default();
     let usage = settled.map(|_| answer::usage(&tokens, &settlement.cost, false));
-    let result = flight.meter.result(&flight.body, &flight.heading, usage.as_deref());
-    let body = result.map_err(|_| broken(&provider, FailureKind::Broken))?;
+    let body = flight.meter.result(&flight.body, &flight.heading, usage.as_deref());
     let body = AnswerBody::Whole(Some(Bytes::from(body)));
     Ok(Answer { generation, provider, lowered_cap, pending: settled.is_none(), streamed: false, body })
 }

@@ -4,6 +4,7 @@
 //! differently, the strict scanner refuses: duplicate keys, invalid UTF-8, nesting without end, bytes after the end.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::Range;
 
 /// The deepest nesting that is read.
@@ -86,6 +87,8 @@ pub struct Scanner<'a> {
     at: usize,
     depth: u8,
     strict: bool,
+    /// The keys of the objects that are open, outermost first.
+    keys: Vec<Cow<'a, str>>,
 }
 
 type Scan<T> = Result<T, Malformed>;
@@ -104,7 +107,7 @@ impl<'a> Scanner<'a> {
     fn new(bytes: &'a [u8], strict: bool) -> Scan<Self> {
         let text = std::str::from_utf8(bytes)
             .map_err(|error| Malformed { at: error.valid_up_to(), reason: MalformedReason::Utf8 })?;
-        Ok(Self { text, bytes, at: 0, depth: 0, strict })
+        Ok(Self { text, bytes, at: 0, depth: 0, strict, keys: Vec::new() })
     }
 
     /// Where the scanner stands.
@@ -155,13 +158,13 @@ impl<'a> Scanner<'a> {
     pub fn object(&mut self, mut each: impl FnMut(&mut Self, Member<'a>) -> Scan<()>) -> Scan<()> {
         self.expect(b'{', "an object")?;
         self.enter()?;
-        let mut seen = Seen::default();
+        let mut seen = Seen { first: self.keys.len(), many: HashSet::new() };
         if !self.next_is(b'}') {
             loop {
                 self.space();
                 let start = self.at;
                 let key = self.string()?;
-                if self.strict && !seen.insert(key.clone()) {
+                if self.strict && !seen.insert(&mut self.keys, &key) {
                     return Err(Malformed { at: start, reason: MalformedReason::Duplicate(key.into_owned()) });
                 }
                 self.expect(b':', "`:`")?;
@@ -172,6 +175,7 @@ impl<'a> Scanner<'a> {
                 self.expect(b',', "`,` or `}`")?;
             }
         }
+        self.keys.truncate(seen.first);
         self.depth = self.depth.saturating_sub(1);
         Ok(())
     }
@@ -221,9 +225,7 @@ impl<'a> Scanner<'a> {
         let mut escaped = false;
         loop {
             let rest = self.bytes.get(self.at..).unwrap_or_default();
-            let Some(offset) = rest.iter().position(|byte| STOPS[usize::from(*byte)]) else {
-                return Err(Malformed { at: self.bytes.len(), reason: MalformedReason::End });
-            };
+            let offset = plain_text(rest);
             self.at += offset;
             match rest.get(offset) {
                 Some(b'"') => {
@@ -245,7 +247,8 @@ impl<'a> Scanner<'a> {
                     };
                     self.at += skip;
                 }
-                _ => return Err(self.error(MalformedReason::Text)),
+                Some(_) => return Err(self.error(MalformedReason::Text)),
+                None => return Err(self.error(MalformedReason::End)),
             }
         }
         if escaped && self.strict && self.lone_surrogate(start..self.at) {
@@ -331,36 +334,42 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Bytes at which reading a string stops: the quote, the backslash and control characters.
-static STOPS: [bool; 256] = {
-    let mut stops = [false; 256];
-    let mut byte = 0;
-    while byte < 0x20 {
-        stops[byte] = true;
-        byte += 1;
-    }
-    stops[b'"' as usize] = true;
-    stops[b'\\' as usize] = true;
-    stops
-};
+/// Bytes that are compared one by one before [`memchr`] is worth its call: most strings are keys.
+const SHORT: usize = 16;
 
-/// The keys of one object.
-#[derive(Debug, Default)]
+/// How many bytes of a string pass before one that ends it, starts an escape or has no place in it.
+fn plain_text(rest: &[u8]) -> usize {
+    let stops = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20);
+    let short = rest.get(..SHORT).unwrap_or(rest);
+    if let Some(at) = short.iter().position(stops) {
+        return at;
+    }
+    let long = rest.get(SHORT..).unwrap_or_default();
+    let text = long.get(..memchr::memchr2(b'"', b'\\', long).unwrap_or(long.len())).unwrap_or_default();
+    // Without a branch for each byte, so that many are looked at together.
+    let clean = !text.iter().fold(false, |control, byte| control | (*byte < 0x20));
+    let passed = if clean { text.len() } else { text.iter().position(stops).unwrap_or(text.len()) };
+    short.len().saturating_add(passed)
+}
+
+/// The keys of one object: the first few among the scanner's, from `first` on, all others here.
 struct Seen<'a> {
-    few: Vec<Cow<'a, str>>,
-    many: std::collections::HashSet<Cow<'a, str>>,
+    first: usize,
+    many: HashSet<Cow<'a, str>>,
 }
 
 impl<'a> Seen<'a> {
-    fn insert(&mut self, key: Cow<'a, str>) -> bool {
-        if self.few.contains(&key) {
+    /// Notes a key; whether it is new.
+    fn insert(&mut self, keys: &mut Vec<Cow<'a, str>>, key: &Cow<'a, str>) -> bool {
+        let few = keys.get(self.first..).unwrap_or_default();
+        if few.contains(key) {
             return false;
         }
-        if self.few.len() < FEW_MEMBERS {
-            self.few.push(key);
+        if few.len() < FEW_MEMBERS {
+            keys.push(key.clone());
             return true;
         }
-        self.many.insert(key)
+        self.many.insert(key.clone())
     }
 }
 

@@ -30,16 +30,26 @@ pub struct Meter {
     pub done: bool,
     /// The provider reported an error inside its answer.
     pub failed: bool,
+    /// Where the parts of a whole answer lie, once it was read.
+    layout: Layout,
+}
+
+/// Where the top-level members of an answer lie, and what to put in among them.
+#[derive(Clone, Debug, Default)]
+struct Layout {
+    parts: Vec<Part>,
+    inserts: Vec<Insert>,
 }
 
 /// A top-level member of an answer: its key, and where key and value lie.
+#[derive(Clone, Debug)]
 struct Part {
     key: Key,
     whole: Range<usize>,
     value: Range<usize>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
     /// Replaced by ours.
     Ours,
@@ -60,7 +70,7 @@ impl Meter {
             self.done = true;
             return;
         }
-        let Ok((parts, inserts)) = self.read(data, false) else {
+        let Ok(Layout { parts, inserts }) = self.read(data, false) else {
             // Not JSON: nothing in it can be metered, and the caller may know what it is.
             self.output_bytes = self.output_bytes.saturating_add(len(data.len()));
             out.extend_from_slice(b"data: ");
@@ -95,23 +105,21 @@ impl Meter {
     /// # Errors
     /// [`Malformed`]: the provider did not answer in JSON.
     pub fn answer(&mut self, data: &[u8]) -> Result<(), Malformed> {
-        let (parts, _) = self.read(data, true)?;
-        self.failed = parts.iter().any(|part| part.key == Key::Error && data.get(part.value.clone()) != Some(b"null"));
+        self.layout = self.read(data, true)?;
+        let error = |part: &Part| part.key == Key::Error && data.get(part.value.clone()) != Some(b"null");
+        self.failed = self.layout.parts.iter().any(error);
         Ok(())
     }
 
-    /// The answer as the caller gets it; without `usage` where the settlement is pending.
-    ///
-    /// # Errors
-    /// [`Malformed`]: as in [`Meter::answer`].
-    pub fn result(&self, data: &[u8], heading: &Heading, usage: Option<&str>) -> Result<Vec<u8>, Malformed> {
-        let (parts, inserts) = self.clone().read(data, true)?;
+    /// The `data` that [`Meter::answer`] read, as the caller gets it; without `usage` where the settlement is pending.
+    pub fn result(&self, data: &[u8], heading: &Heading, usage: Option<&str>) -> Vec<u8> {
+        let Layout { parts, inserts } = &self.layout;
         let mut out = Vec::with_capacity(data.len().saturating_add(700));
         out.push(b'{');
         out.extend_from_slice(heading.members());
         for part in parts.iter().filter(|part| !matches!(part.key, Key::Ours | Key::Usage)) {
             out.push(b',');
-            copy(data, part.whole.clone(), &inserts, &mut out);
+            copy(data, part.whole.clone(), inserts, &mut out);
         }
         if !parts.iter().any(|part| part.key == Key::Fingerprint) {
             out.extend_from_slice(b",\"system_fingerprint\":null");
@@ -121,10 +129,10 @@ impl Meter {
             out.extend_from_slice(usage.as_bytes());
         }
         out.push(b'}');
-        Ok(out)
+        out
     }
 
-    fn read(&mut self, data: &[u8], whole: bool) -> Result<(Vec<Part>, Vec<Insert>), Malformed> {
+    fn read(&mut self, data: &[u8], whole: bool) -> Result<Layout, Malformed> {
         let mut parts = Vec::with_capacity(8);
         let mut inserts = Vec::new();
         let mut scanner = Scanner::lenient(data)?;
@@ -171,7 +179,7 @@ impl Meter {
             Ok(())
         })?;
         scanner.end()?;
-        Ok((parts, inserts))
+        Ok(Layout { parts, inserts })
     }
 
     fn choice(
@@ -322,7 +330,7 @@ mod tests {
         let data = br#"{"id":"x","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"function_call"}],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#;
         let mut meter = Meter::default();
         meter.answer(data).unwrap();
-        let out = meter.result(data, &Heading::new("gen-1", "P", "a/b"), Some("{}")).unwrap();
+        let out = meter.result(data, &Heading::new("gen-1", "P", "a/b"), Some("{}"));
         let expected = r#"{"id":"gen-1","provider":"P","model":"a/b","object":"chat.completion","created":1,"choices":[{"native_finish_reason":"function_call","index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"function_call"}],"system_fingerprint":null,"usage":{}}"#;
         assert_eq!(String::from_utf8(out).unwrap(), expected);
         assert_eq!(meter.finish_reason.as_deref(), Some("tool_calls"));

@@ -126,7 +126,7 @@ impl ChatRequest {
     /// # Errors
     /// [`Invalid`] says what is wrong and where.
     pub fn parse(body: Bytes) -> Result<Self, Invalid> {
-        let mut reader = Reader::default();
+        let mut reader = Reader { passing: Vec::with_capacity(16), ..Reader::default() };
         let mut scanner = Scanner::strict(&body)?;
         let mut failed = None;
         scanner.object(|scanner, member| {
