@@ -8,7 +8,7 @@ use tollgate_domain::usage::TokenUsage;
 use crate::request::push_json_string;
 
 /// What every answer and every chunk of one generation begins with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Heading {
     /// `"id":…,"provider":…,"model":…`
     members: Vec<u8>,

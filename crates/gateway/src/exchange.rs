@@ -432,7 +432,7 @@ async fn whole(mut guard: Guard) -> Result<Answer, ChatError> {
     let Some(flight) = guard.flight() else { return Err(broken("", FailureKind::Broken)) };
     let ending = flight.end().await;
     let Some(mut flight) = guard.take() else { return Err(broken("", FailureKind::Broken)) };
-    let (settlement, settled) = flight.settle(ending).await;
+    let (bill, settled) = flight.settle(ending).await;
     let (generation, provider, lowered_cap) = describe(&flight);
     match ending {
         Ending::Complete => {}
@@ -440,8 +440,7 @@ async fn whole(mut guard: Guard) -> Result<Answer, ChatError> {
         Ending::Broken | Ending::Unsent => return Err(broken(&provider, FailureKind::Broken)),
         Ending::TimedOut => return Err(broken(&provider, FailureKind::TimedOut)),
     }
-    let tokens = settlement.metered.as_ref().map(|metered| *metered.tokens()).unwrap_or_default();
-    let usage = settled.map(|_| answer::usage(&tokens, &settlement.cost, false));
+    let usage = settled.map(|_| answer::usage(&bill.tokens.unwrap_or_default(), &bill.cost, false));
     let body = flight.meter.result(&flight.body, &flight.heading, usage.as_deref());
     let body = AnswerBody::Whole(Some(Bytes::from(body)));
     Ok(Answer { generation, provider, lowered_cap, pending: settled.is_none(), streamed: false, body })

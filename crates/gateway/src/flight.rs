@@ -60,6 +60,21 @@ impl From<Broken> for Ending {
     }
 }
 
+/// What a settlement says to the caller.
+#[derive(Clone, Copy, Debug)]
+pub struct Bill {
+    /// The tokens, where anything is known of them.
+    pub tokens: Option<TokenUsage>,
+    /// What they cost.
+    pub cost: Cost,
+}
+
+impl Bill {
+    pub fn of(settlement: &Settlement) -> Self {
+        Self { tokens: settlement.metered.as_ref().map(|metered| *metered.tokens()), cost: settlement.cost }
+    }
+}
+
 /// A call that was sent.
 pub struct Flight {
     pub shared: Arc<Shared>,
@@ -215,13 +230,13 @@ impl Flight {
         }
     }
 
-    /// The bill (DESIGN section 5, "what is billed"), and the usage to show with it.
+    /// The bill (DESIGN section 5, "what is billed"), with the facts of the call, which the flight gives away.
     pub fn settlement(&mut self, ending: Ending) -> Settlement {
         self.shared.steps.reached(Step::Metered);
         self.facts.generation_ms = Some(millis(self.started));
         self.facts.finish_reason.clone_from(&self.meter.finish_reason);
         self.facts.native_finish_reason.clone_from(&self.meter.native_finish_reason);
-        self.facts.upstream_id.clone_from(&self.meter.upstream_id);
+        self.facts.upstream_id = self.meter.upstream_id.take();
         self.facts.streamed = self.streamed;
         let (outcome, metered, cost) = self.bill(ending);
         if cost.total > self.reservation.hold {
@@ -239,7 +254,7 @@ impl Flight {
             cost,
             metered,
             price: self.endpoint.version,
-            facts: self.facts.clone(),
+            facts: std::mem::take(&mut self.facts),
         }
     }
 
@@ -280,11 +295,12 @@ impl Flight {
         tokens.plausible(self.endpoint.endpoint.context_length.saturating_add(output_max))
     }
 
-    /// Settles, and waits for it at most [`crate::Limits::settle_wait`]; `None` where it is still pending then.
-    pub async fn settle(&mut self, ending: Ending) -> (Settlement, Option<Settled>) {
+    /// Settles, and waits for it at most [`crate::Limits::settle_wait`]: the bill, and `None` where it is still pending
+    /// then.
+    pub async fn settle(&mut self, ending: Ending) -> (Bill, Option<Settled>) {
         let settlement = self.settlement(ending);
-        let settled = settle(&self.shared, settlement.clone()).await;
-        (settlement, settled)
+        let bill = Bill::of(&settlement);
+        (bill, settle(&self.shared, settlement).await)
     }
 
     /// Reads on for a caller that left, and settles. Ends early when shutdown runs out of patience.

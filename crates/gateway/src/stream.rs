@@ -7,10 +7,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::convert::Infallible;
-use tollgate_store::{Settled, Settlement};
+use tollgate_store::Settled;
 
 use crate::answer::{self, DONE, Heading, KEEP_ALIVE, PENDING};
-use crate::flight::{self, Ending, Guard, Progress};
+use crate::flight::{self, Bill, Ending, Guard, Progress};
 
 /// The body of an answer.
 pub enum AnswerBody {
@@ -56,7 +56,9 @@ enum State {
 struct End {
     heading: Heading,
     created: i64,
-    settlement: Settlement,
+    bill: Bill,
+    finish_reason: Option<String>,
+    native_finish_reason: Option<String>,
     ending: Ending,
 }
 
@@ -105,9 +107,11 @@ impl MeteredStream {
         let Some(mut flight) = guard.take() else { return };
         let settlement = flight.settlement(ending);
         let end = Box::new(End {
-            heading: flight.heading.clone(),
+            heading: std::mem::take(&mut flight.heading),
             created: flight.meter.created.unwrap_or_else(|| flight.reservation.admitted_at.seconds()),
-            settlement: settlement.clone(),
+            bill: Bill::of(&settlement),
+            finish_reason: flight.meter.finish_reason.take(),
+            native_finish_reason: flight.meter.native_finish_reason.take(),
             ending,
         });
         let shared = flight.shared.clone();
@@ -126,12 +130,11 @@ impl End {
         if let Some(error) = stream_error(self.ending) {
             out = answer::error_chunk(&self.heading, self.created, error.code, error.message, error.error_type);
         }
-        match (settled, &self.settlement.metered) {
+        match (settled, &self.bill.tokens) {
             (None, _) => out.extend_from_slice(PENDING),
-            (Some(_), Some(metered)) if self.ending == Ending::Complete => {
-                let facts = &self.settlement.facts;
-                let usage = answer::usage(metered.tokens(), &self.settlement.cost, false);
-                let (finish, native) = (facts.finish_reason.as_deref(), facts.native_finish_reason.as_deref());
+            (Some(_), Some(tokens)) if self.ending == Ending::Complete => {
+                let usage = answer::usage(tokens, &self.bill.cost, false);
+                let (finish, native) = (self.finish_reason.as_deref(), self.native_finish_reason.as_deref());
                 out.extend_from_slice(&answer::usage_chunk(&self.heading, self.created, finish, native, &usage));
             }
             (Some(_), _) => {}

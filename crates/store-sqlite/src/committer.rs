@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use crate::engine::Durability;
-use crate::record::Record;
+use crate::record::{Record, Writer};
 
 /// The first pause after a failed commit; it doubles up to [`RETRY_PAUSE_MAX`].
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -271,9 +271,8 @@ fn write_loop<S: HoldsQueue>(weak: &Weak<Committer<S>>) {
 
 fn write_group(db: &Connection, group: &[Item]) -> rusqlite::Result<()> {
     db.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    let written = group
-        .iter()
-        .try_for_each(|item| item.record.write(db))
+    let written = Writer::new(db)
+        .and_then(|mut writer| group.iter().try_for_each(|item| item.record.write(&mut writer)))
         .and_then(|()| db.prepare_cached("COMMIT")?.execute([]).map(|_| ()));
     if written.is_err() && !db.is_autocommit() {
         // Some errors end the transaction by themselves; where one did not, nothing of the group may stay.

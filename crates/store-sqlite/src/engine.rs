@@ -1,10 +1,11 @@
 //! Opening the database, and the state that everything else shares.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
+use foldhash::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tollgate_domain::generation::GenerationRow;
@@ -187,7 +188,7 @@ impl SqliteStore {
     }
 
     pub(crate) async fn wait(&self, ticket: Ticket) -> Result<(), StoreError> {
-        let crowd = self.state.lock().book.open().nth(CROWD).is_some();
+        let crowd = self.state.lock().book.open_count() > CROWD;
         self.committer.attend_in_person(crowd).await;
         ticket.durable().await.map_err(|Stalled(why)| StoreError::Unavailable(why))
     }

@@ -1,7 +1,6 @@
 //! What goes into the commit queue, and how each record is written.
 
-use rusqlite::{Connection, params};
-use serde_json::json;
+use rusqlite::{CachedStatement, Connection, params};
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::key::{Key, KeyId, ManagementKey, ManagementKeyId};
 use tollgate_domain::ledger::MoneyKind;
@@ -99,11 +98,26 @@ ON CONFLICT (key) DO UPDATE SET last_used_at = excluded.last_used_at";
 pub const SET_META: &str = "INSERT INTO meta (name, value) VALUES (?1, ?2)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
+/// The statements of the data path, prepared once for a whole group.
+pub struct Writer<'db> {
+    db: &'db Connection,
+    reserve: CachedStatement<'db>,
+    settle: CachedStatement<'db>,
+}
+
+impl<'db> Writer<'db> {
+    /// A writer into the open transaction of `db`.
+    pub fn new(db: &'db Connection) -> rusqlite::Result<Self> {
+        Ok(Self { db, reserve: db.prepare_cached(RESERVE)?, settle: db.prepare_cached(SETTLE)? })
+    }
+}
+
 impl Record {
-    /// Writes the record inside the open transaction of `db`.
-    pub fn write(&self, db: &Connection) -> rusqlite::Result<()> {
+    /// Writes the record.
+    pub fn write(&self, writer: &mut Writer<'_>) -> rusqlite::Result<()> {
+        let db = writer.db;
         match self {
-            Self::Reserve { row, open, price } => db.prepare_cached(RESERVE)?.execute(params![
+            Self::Reserve { row, open, price } => writer.reserve.execute(params![
                 row.0,
                 open.key.0,
                 open.workspace.0,
@@ -112,7 +126,7 @@ impl Record {
                 open.hold.byok.nanos(),
                 price.0,
             ]),
-            Self::Settle { epoch, open, settlement } => write_settlement(db, *epoch, open, settlement),
+            Self::Settle { epoch, open, settlement } => write_settlement(&mut writer.settle, *epoch, open, settlement),
             Self::Correct(correct) => db.prepare_cached(CORRECT)?.execute(params![
                 correct.id,
                 correct.epoch,
@@ -198,12 +212,17 @@ impl Fold {
     }
 }
 
-fn write_settlement(db: &Connection, epoch: i64, open: &Open, settlement: &Settlement) -> rusqlite::Result<usize> {
+fn write_settlement(
+    statement: &mut CachedStatement<'_>,
+    epoch: i64,
+    open: &Open,
+    settlement: &Settlement,
+) -> rusqlite::Result<usize> {
     let count = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let tokens = settlement.metered.as_ref().map(Metered::tokens);
     let token = |read: fn(&TokenUsage) -> u64| tokens.map(|tokens| count(read(tokens)));
     let facts = &settlement.facts;
-    db.prepare_cached(SETTLE)?.execute(params![
+    statement.execute(params![
         settlement.row.0,
         epoch,
         settlement.outcome.as_str(),
@@ -243,6 +262,6 @@ fn attempts_text(attempts: &[Attempt]) -> Option<String> {
     if attempts.is_empty() {
         return None;
     }
-    let rows: Vec<_> = attempts.iter().map(|a| json!([a.provider, a.status, a.latency_ms])).collect();
-    Some(json!(rows).to_string())
+    let rows: Vec<_> = attempts.iter().map(|a| (&a.provider, a.status, a.latency_ms)).collect();
+    serde_json::to_string(&rows).ok()
 }

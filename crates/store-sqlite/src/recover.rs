@@ -1,7 +1,8 @@
 //! What happens at start: load what was folded, replay the tail behind it, and book what was in flight as lost.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
+use foldhash::HashMap;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::key::KeyId;
@@ -16,7 +17,7 @@ use tollgate_store::{Outcome, Settlement, SettlementFacts};
 use crate::clock::GuardedClock;
 use crate::committer::Queue;
 use crate::engine::{OpenError, State};
-use crate::record::{Record, SET_META};
+use crate::record::{Record, SET_META, Writer};
 use crate::rows;
 
 /// What a start finds.
@@ -78,7 +79,7 @@ pub fn recover(connection: &mut Connection, seed: &[u8; 32], now: Timestamp) -> 
         management,
         workspaces,
         endpoints: Vec::new(),
-        used: HashMap::new(),
+        used: HashMap::default(),
     };
     tx.commit()?;
     Ok(Recovered { state, next_row: GenerationRow(next_row), cipher: IdCipher::new(id_key) })
@@ -118,8 +119,8 @@ fn next(db: &Connection, max: &str) -> Result<i64, OpenError> {
 type KeyIndex = (HashMap<tollgate_domain::KeyHash, KeyId>, HashMap<WorkspaceId, BTreeSet<KeyId>>);
 
 fn load_keys(db: &Connection, book: &mut Book) -> Result<KeyIndex, OpenError> {
-    let mut by_hash = HashMap::new();
-    let mut listing: HashMap<WorkspaceId, BTreeSet<KeyId>> = HashMap::new();
+    let mut by_hash = HashMap::default();
+    let mut listing: HashMap<WorkspaceId, BTreeSet<KeyId>> = HashMap::default();
     let mut statement = db.prepare(&KEYS.replace("{columns}", rows::KEY_COLUMNS))?;
     for key in statement.query_map([], rows::key)? {
         let key = key?;
@@ -199,6 +200,7 @@ fn replay(
             "calls were in flight when the last process ended; they are booked as lost"
         );
     }
+    let mut writer = Writer::new(db)?;
     for (row, open, price) in lost {
         let charge = open.hold;
         let total = [charge.credits, charge.byok].into_iter().sum();
@@ -211,7 +213,7 @@ fn replay(
             price,
             facts: SettlementFacts::default(),
         };
-        Record::Settle { epoch, open, settlement: Box::new(settlement) }.write(db)?;
+        Record::Settle { epoch, open, settlement: Box::new(settlement) }.write(&mut writer)?;
     }
     Ok(newest)
 }

@@ -3,7 +3,7 @@
 //! The embedded engine keeps one of these under a lock and writes down what it decided, in the order in which it decided.
 //! Every intent is idempotent by the generation's row: a repeat changes nothing.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 
 use super::{Amounts, Balance, BudgetState, Decision, MoneyKind, Refusal, decide};
 use crate::generation::GenerationRow;
@@ -153,6 +153,11 @@ impl Book {
     /// The open reservations.
     pub fn open(&self) -> impl Iterator<Item = (GenerationRow, &Open)> {
         self.open.iter().map(|(row, open)| (*row, open))
+    }
+
+    /// How many reservations are open.
+    pub fn open_count(&self) -> usize {
+        self.open.len()
     }
 
     /// An open reservation.
@@ -323,10 +328,10 @@ mod tests {
             let mut book = Book::default();
             book.insert_key(key(Some(100), None));
             let mut now = Timestamp::from_micros(1_700_000_000_000_000);
-            let mut holds: HashMap<i64, (Timestamp, i64)> = HashMap::new();
+            let mut holds: HashMap<i64, (Timestamp, i64)> = HashMap::default();
             let mut entries: Vec<(Timestamp, i64)> = Vec::new();
-            let mut closed: HashSet<i64> = HashSet::new();
-            let mut used: HashSet<i64> = HashSet::new();
+            let mut closed: HashSet<i64> = HashSet::default();
+            let mut used: HashSet<i64> = HashSet::default();
             for step in steps {
                 match step {
                     Step::Wait { micros } => now = now.plus_micros(micros),
