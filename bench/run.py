@@ -74,13 +74,13 @@ def tree(pid):
 
 
 @contextlib.contextmanager
-def running(name, command, port, folder, **more):
+def running(name, command, port, folder, patience=15, **more):
     """Runs a server until the block ends, however it ends; then it and its children are gone."""
     log = folder / f"{name}.log"
     with log.open("wb") as out:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, **more)
     try:
-        end = time.monotonic() + 15
+        end = time.monotonic() + patience
         while True:
             with socket.socket() as s:
                 if s.connect_ex(("127.0.0.1", port)) == 0:
@@ -379,6 +379,9 @@ def facts(arguments, profile):
         "",
         "tollgate runs with keys, limits, metering and the durable ledger; nginx only forwards. Ratios are medians of paired runs: read "
         "those, not the times.",
+        "",
+        "What a call costs does not grow with the number of keys or of logged generations: `bench/cost.py` counts the instructions and the "
+        "system calls in an empty database and in one with 10,000 keys and 1,000,000 generations, and the tests fail where they differ.",
         "",
     ]
 

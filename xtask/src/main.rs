@@ -11,9 +11,10 @@ use anyhow::{Context, Result, bail};
 
 const TASKS: &str = "Tasks
   ci      fmt, clippy, arrows, then test
-  test    every test: Rust, then the official SDKs against the release binary
+  test    every test: Rust, the official SDKs against the release binary, what a call costs in a full database
   arrows  check which crate depends on which
-  sdk     only the official SDKs";
+  sdk     only the official SDKs
+  cost    only the counts of what a call costs in an empty and in a full database";
 
 fn main() -> ExitCode {
     let task = std::env::args().nth(1).unwrap_or_default();
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         "test" => test(),
         "arrows" => arrows::check(&root()),
         "sdk" => build().and_then(|()| sdk::check(&root())),
+        "cost" => build().and_then(|()| cost()),
         _ => {
             eprintln!("{TASKS}");
             return ExitCode::from(2);
@@ -58,6 +60,8 @@ fn test() -> Result<()> {
     build()?;
     step("official SDKs against the release binary");
     sdk::check(&root())?;
+    step("cost in a full database");
+    cost()?;
     step("tests");
     let mut arguments = vec!["--release", "--workspace", "--locked", "--all-features"];
     if installed("cargo-nextest") {
@@ -68,6 +72,11 @@ fn test() -> Result<()> {
         arguments.insert(0, "test");
     }
     cargo(&arguments)
+}
+
+/// Counts instructions and system calls; installs valgrind and strace with apt-get if they are missing.
+fn cost() -> Result<()> {
+    run(Command::new("python3").arg("bench/cost.py"))
 }
 
 /// The binaries that the end-to-end tests drive.
@@ -83,6 +92,8 @@ fn build() -> Result<()> {
         "tollgate-cli",
         "-p",
         "tollgate-testkit",
+        "-p",
+        "bench-upstream",
     ])
 }
 

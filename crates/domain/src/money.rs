@@ -250,7 +250,7 @@ fn write_decimal(f: &mut fmt::Formatter<'_>, value: i64, decimals: usize) -> fmt
         rest /= 10;
         written |= place >= decimals || digit > 0;
         if written {
-            put(b'0' + digit);
+            put(digit.saturating_add(b'0'));
         }
     }
     if value < 0 {

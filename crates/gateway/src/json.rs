@@ -164,7 +164,7 @@ impl<'a> Scanner<'a> {
                 self.space();
                 let start = self.at;
                 let key = self.string()?;
-                if self.strict && !seen.insert(&mut self.keys, &key) {
+                if self.strict && !seen.insert(&mut self.keys, key.clone()) {
                     return Err(Malformed { at: start, reason: MalformedReason::Duplicate(key.into_owned()) });
                 }
                 self.expect(b':', "`:`")?;
@@ -347,7 +347,7 @@ fn plain_text(rest: &[u8]) -> usize {
     let long = rest.get(SHORT..).unwrap_or_default();
     let text = long.get(..memchr::memchr2(b'"', b'\\', long).unwrap_or(long.len())).unwrap_or_default();
     // Without a branch for each byte, so that many are looked at together.
-    let clean = !text.iter().fold(false, |control, byte| control | (*byte < 0x20));
+    let clean = text.iter().fold(u8::MAX, |least, byte| least.min(*byte)) >= 0x20;
     let passed = if clean { text.len() } else { text.iter().position(stops).unwrap_or(text.len()) };
     short.len().saturating_add(passed)
 }
@@ -360,16 +360,16 @@ struct Seen<'a> {
 
 impl<'a> Seen<'a> {
     /// Notes a key; whether it is new.
-    fn insert(&mut self, keys: &mut Vec<Cow<'a, str>>, key: &Cow<'a, str>) -> bool {
+    fn insert(&mut self, keys: &mut Vec<Cow<'a, str>>, key: Cow<'a, str>) -> bool {
         let few = keys.get(self.first..).unwrap_or_default();
-        if few.contains(key) {
+        if few.contains(&key) {
             return false;
         }
         if few.len() < FEW_MEMBERS {
-            keys.push(key.clone());
+            keys.push(key);
             return true;
         }
-        self.many.insert(key.clone())
+        self.many.insert(key)
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod catalogue;
 mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod error;
 mod keys;
 mod ledger;

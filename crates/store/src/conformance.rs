@@ -1,0 +1,381 @@
+//! What every engine must do, told once: an engine's own tests run [`check`] on it.
+//!
+//! Each chapter opens a database of its own and asks it through the traits alone, before and after it was opened again.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a suite of tests: what does not conform panics")]
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tollgate_domain::generation::GenerationRow;
+use tollgate_domain::key::{KeyChange, KeyRejected, NewKey};
+use tollgate_domain::ledger::{Amounts, MoneyKind, RefusalReason};
+use tollgate_domain::model::{Endpoint, PriceVersion};
+use tollgate_domain::pricing::{Bound, Cost, OutputCap, PriceList};
+use tollgate_domain::time::LimitReset;
+use tollgate_domain::usage::{Metered, TokenUsage};
+use tollgate_domain::workspace::WorkspaceId;
+use tollgate_domain::{KeyHash, KeyId, Price, Timestamp, Usd};
+
+use crate::{
+    Admission, Attempt, CatalogueStore, Credential, KeyQuery, KeyStore, KeyView, Ledger, ManagementStore,
+    NewManagementKey, Outcome, PricedEndpoint, Reservation, Reserve, Settlement, SettlementFacts, Store, StoreError,
+};
+
+/// A database of an engine, which the suite opens, closes and opens again. Its clock moves when it is told to.
+pub trait Engine: Sized {
+    /// The engine.
+    type Store: Store + Clone + 'static;
+
+    /// A database that nobody used yet; its clock stands at `at`.
+    fn new(at: Timestamp) -> impl Future<Output = Self>;
+    /// Opens the database.
+    fn open(&self) -> impl Future<Output = Self::Store>;
+    /// Closes it, whatever is in flight, so that it can be opened again.
+    fn close(&self, store: Self::Store) -> impl Future<Output = ()>;
+    /// Lets time pass.
+    fn advance(&self, by: Duration);
+}
+
+/// Runs every chapter.
+pub async fn check<E: Engine>() {
+    keys_live_and_die::<E>().await;
+    a_race_for_one_budget_ends_exactly_at_it::<E>().await;
+    a_generation_settles_once::<E>().await;
+    what_was_in_flight_is_lost_and_adjustable::<E>().await;
+    windows_follow_the_clock::<E>().await;
+    a_generation_is_remembered_as_it_was::<E>().await;
+    management_keys_bootstrap_once::<E>().await;
+    prices_are_versioned::<E>().await;
+}
+
+const START: &str = "2026-03-31T12:00:00Z";
+
+struct Db<E: Engine> {
+    engine: E,
+    store: E::Store,
+}
+
+impl<E: Engine> Db<E> {
+    async fn new() -> Self {
+        let engine = E::new(Timestamp::parse_utc(START).unwrap()).await;
+        let store = engine.open().await;
+        Self { engine, store }
+    }
+
+    async fn reopened(self) -> Self {
+        self.engine.close(self.store).await;
+        let store = self.engine.open().await;
+        Self { engine: self.engine, store }
+    }
+
+    async fn workspace(&self) -> WorkspaceId {
+        self.store.workspace(None).await.unwrap().unwrap().id
+    }
+
+    async fn key(&self, name: &str, limit: Option<i64>, limit_reset: Option<LimitReset>) -> KeyView {
+        let key = NewKey {
+            hash: KeyHash::of(name),
+            name: name.to_owned(),
+            label: format!("{name}..."),
+            workspace: self.workspace().await,
+            limit: limit.map(Usd::from_nanos),
+            limit_reset,
+            include_byok_in_limit: false,
+            expires_at: None,
+            creator_user_id: None,
+            external_user: Some("someone".to_owned()),
+        };
+        self.store.create_key(key).await.unwrap()
+    }
+
+    async fn view(&self, name: &str) -> Option<KeyView> {
+        self.store.key(&KeyHash::of(name)).await.unwrap()
+    }
+
+    async fn who(&self, name: &str) -> Option<Credential> {
+        self.store.authenticate(&KeyHash::of(name)).await.unwrap()
+    }
+
+    async fn names(&self, offset: u64, limit: usize, include_disabled: bool) -> Vec<String> {
+        let workspace = self.workspace().await;
+        let query = KeyQuery { workspace, include_disabled, include_expired: true, offset, limit };
+        self.store.keys(query).await.unwrap().into_iter().map(|view| view.key.name).collect()
+    }
+
+    async fn reserve(&self, key: KeyId, nanos: i64) -> Admission {
+        self.store.reserve(want(self.store.next_generation(), key, nanos)).await.unwrap()
+    }
+
+    async fn granted(&self, key: KeyId, nanos: i64) -> Reservation {
+        match self.reserve(key, nanos).await {
+            Admission::Granted(reservation) => reservation,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Spent and held of the key's own limit.
+    async fn balance(&self, name: &str) -> (i64, i64) {
+        let budget = self.view(name).await.unwrap().budgets[0];
+        (budget.spent.nanos(), budget.held.nanos())
+    }
+}
+
+fn want(row: GenerationRow, key: KeyId, nanos: i64) -> Reserve {
+    let (fixed_picos, cap) = (Usd::from_nanos(nanos).picos(), OutputCap::Asked(1));
+    let bound = Bound { prompt_tokens: 0, fixed_picos, completion: Price::ZERO, choices: 1, cap };
+    Reserve { row, key, price: PriceVersion(1), bound, kind: MoneyKind::Credits }
+}
+
+fn settlement(row: GenerationRow, nanos: i64) -> Settlement {
+    let total = Usd::from_nanos(nanos);
+    Settlement {
+        row,
+        outcome: Outcome::Settled,
+        charge: Amounts::credits(total),
+        cost: Cost { total, prompt: Usd::ZERO, completion: total },
+        metered: Some(Metered::Known(TokenUsage { prompt: 3, completion: 4, cached: 1, ..TokenUsage::default() })),
+        price: PriceVersion(1),
+        facts: SettlementFacts::default(),
+    }
+}
+
+async fn keys_live_and_die<E: Engine>() {
+    let mut db = Db::<E>::new().await;
+    for name in ["a", "b", "c"] {
+        db.key(name, Some(100), None).await;
+    }
+    let change = KeyChange {
+        name: Some("b2".to_owned()),
+        disabled: Some(true),
+        limit: Some(Some(Usd::from_nanos(7))),
+        limit_reset: Some(Some(LimitReset::Weekly)),
+        ..KeyChange::default()
+    };
+    let changed = db.store.update_key(&KeyHash::of("b"), change.clone()).await.unwrap().unwrap();
+    assert_eq!((changed.key.name.as_str(), changed.key.disabled), ("b2", true));
+    assert!(db.store.delete_key(&KeyHash::of("c")).await.unwrap());
+    assert!(!db.store.delete_key(&KeyHash::of("c")).await.unwrap());
+    assert_eq!(db.store.update_key(&KeyHash::of("c"), change).await.unwrap(), None);
+    for _ in 0..2 {
+        assert_eq!(db.view("b").await.unwrap(), changed);
+        assert_eq!(db.view("c").await, None);
+        assert_eq!(db.names(0, 100, true).await, ["b2", "a"], "newest first");
+        assert_eq!(db.names(0, 100, false).await, ["a"]);
+        assert_eq!(db.names(1, 1, true).await, ["a"]);
+        assert_eq!(db.names(5, 100, true).await, Vec::<String>::new());
+        let Some(Credential::Inference(key)) = db.who("a").await else { panic!("a lives") };
+        assert!(key.budgeted);
+        for dead in ["b", "c", "nobody"] {
+            assert!(db.who(dead).await.is_none(), "{dead} is of no use");
+        }
+        let disabled = db.reserve(changed.key.id, 1).await;
+        assert!(matches!(disabled, Admission::Rejected(KeyRejected::Disabled)), "{disabled:?}");
+        db = db.reopened().await;
+    }
+    // A number is never given twice: entries of a deleted key would become another's.
+    let deleted = changed.key.id.0 + 1;
+    assert!(db.key("d", None, None).await.key.id.0 > deleted);
+    db.engine.close(db.store).await;
+}
+
+async fn a_race_for_one_budget_ends_exactly_at_it<E: Engine>() {
+    const CALLERS: usize = 64;
+    const ROOM: i64 = 80;
+    let db = Db::<E>::new().await;
+    let key = db.key("racer", Some(ROOM * 10), None).await.key.id;
+    let mut callers = JoinSet::new();
+    for caller in 0..CALLERS {
+        let store = db.store.clone();
+        callers.spawn(async move {
+            let mut granted = 0;
+            // Every other one spends less than it holds, and so makes room for more.
+            loop {
+                let row = store.next_generation();
+                match store.reserve(want(row, key, 10)).await.unwrap() {
+                    Admission::Granted(reservation) => {
+                        tokio::task::yield_now().await;
+                        let cost = if caller % 2 == 0 { 10 } else { 5 };
+                        store.settle(settlement(reservation.row, cost)).await.unwrap();
+                        granted += cost;
+                    }
+                    Admission::Refused(refusal) if refusal.reason == RefusalReason::InFlight => {
+                        tokio::task::yield_now().await;
+                    }
+                    Admission::Refused(_) => return granted,
+                    Admission::Rejected(why) => panic!("{why}"),
+                }
+            }
+        });
+    }
+    let spent: i64 = callers.join_all().await.into_iter().sum();
+    assert!((ROOM * 10 - 9..=ROOM * 10).contains(&spent), "{spent} is all that fits and not more");
+    assert_eq!(db.balance("racer").await, (spent, 0));
+    let db = db.reopened().await;
+    assert_eq!(db.balance("racer").await, (spent, 0));
+    db.engine.close(db.store).await;
+}
+
+async fn a_generation_settles_once<E: Engine>() {
+    let db = Db::<E>::new().await;
+    let key = db.key("once", Some(100), None).await.key.id;
+    let held = db.granted(key, 60).await;
+    let again = db.store.reserve(want(held.row, key, 60)).await.unwrap();
+    assert_eq!(again, Admission::Granted(held.clone()), "a repeat holds nothing more");
+    assert_eq!(db.balance("once").await, (0, 60));
+    let refused = db.reserve(key, 50).await;
+    assert!(
+        matches!(&refused, Admission::Refused(refusal) if refusal.reason == RefusalReason::InFlight),
+        "{refused:?}"
+    );
+    let first = db.store.settle(settlement(held.row, 40)).await.unwrap();
+    assert_eq!((first.charge, first.first), (Amounts::credits(Usd::from_nanos(40)), true));
+    let repeat = db.store.settle(settlement(held.row, 99)).await.unwrap();
+    assert_eq!((repeat.charge, repeat.first), (first.charge, false), "the first answer stands");
+    assert_eq!(db.balance("once").await, (40, 0));
+
+    let released = db.granted(key, 60).await;
+    let nothing = Settlement { outcome: Outcome::Released, ..settlement(released.row, 0) };
+    assert!(db.store.settle(nothing).await.unwrap().first);
+    assert_eq!(db.balance("once").await, (40, 0));
+
+    // An end that overtakes its beginning leaves nothing held.
+    let row = db.store.next_generation();
+    let early = db.store.settle(Settlement { outcome: Outcome::Released, ..settlement(row, 0) }).await;
+    assert!(matches!(early, Err(StoreError::Corrupt(_))), "{early:?}");
+    assert!(db.store.reserve(want(row, key, 10)).await.is_err());
+    assert_eq!(db.balance("once").await, (40, 0));
+
+    // More than was held is recorded whole.
+    let over = db.granted(key, 10).await;
+    db.store.settle(settlement(over.row, 75)).await.unwrap();
+    let db = db.reopened().await;
+    assert_eq!(db.balance("once").await, (115, 0));
+    let spent = db.reserve(key, 0).await;
+    assert!(matches!(&spent, Admission::Refused(refusal) if refusal.reason == RefusalReason::Spent), "{spent:?}");
+    db.engine.close(db.store).await;
+}
+
+async fn what_was_in_flight_is_lost_and_adjustable<E: Engine>() {
+    let db = Db::<E>::new().await;
+    let key = db.key("lost", Some(100), Some(LimitReset::Monthly)).await.key.id;
+    let held = db.granted(key, 60).await;
+    let id = held.id.as_str();
+    assert_eq!(db.store.generation(id).await.unwrap(), None, "it has not ended");
+    let db = db.reopened().await;
+    let lost = db.store.generation(id).await.unwrap().unwrap();
+    assert_eq!((lost.settlement.outcome, lost.settlement.charge.credits.nanos()), (Outcome::Lost, 60));
+    assert_eq!(db.balance("lost").await, (60, 0));
+
+    let adjust = |nanos| db.store.adjust(id, Amounts::credits(Usd::from_nanos(nanos)), "it was less");
+    assert_eq!(adjust(-25).await.unwrap(), Some(Amounts::credits(Usd::from_nanos(35))));
+    assert_eq!(adjust(5).await.unwrap(), Some(Amounts::credits(Usd::from_nanos(40))));
+    assert_eq!(db.balance("lost").await, (40, 0));
+    assert_eq!(db.store.adjust("gen-1-00000000000000000000", Amounts::default(), "nobody").await.unwrap(), None);
+    let late = db.store.settle(settlement(held.row, 1)).await.unwrap();
+    assert!(!late.first, "it was closed at the start");
+    let db = db.reopened().await;
+    assert_eq!(db.balance("lost").await, (40, 0));
+    let recorded = db.store.generation(id).await.unwrap().unwrap();
+    assert_eq!(recorded.settlement.charge.credits.nanos(), 40);
+    db.engine.close(db.store).await;
+}
+
+async fn windows_follow_the_clock<E: Engine>() {
+    let db = Db::<E>::new().await;
+    let key = db.key("daily", Some(100), Some(LimitReset::Daily)).await.key.id;
+    let first = db.granted(key, 70).await;
+    db.store.settle(settlement(first.row, 70)).await.unwrap();
+    let across = db.granted(key, 30).await;
+    assert_eq!(db.balance("daily").await, (70, 30));
+    db.engine.advance(Duration::from_hours(12));
+    assert_eq!(db.balance("daily").await, (0, 0), "a new day and a new month");
+    // It belongs to the day on which it was admitted.
+    db.store.settle(settlement(across.row, 30)).await.unwrap();
+    let db = db.reopened().await;
+    assert_eq!(db.balance("daily").await, (0, 0));
+    let spend = db.view("daily").await.unwrap().spend.credits.map(Usd::nanos);
+    assert_eq!(spend, [100, 0, 100, 0], "lifetime, day, week, month");
+    let today = db.granted(key, 100).await;
+    db.store.settle(settlement(today.row, 100)).await.unwrap();
+    assert_eq!(db.view("daily").await.unwrap().spend.credits.map(Usd::nanos), [200, 100, 200, 100]);
+    db.engine.close(db.store).await;
+}
+
+async fn a_generation_is_remembered_as_it_was<E: Engine>() {
+    let db = Db::<E>::new().await;
+    let [offer] = db.store.publish(vec![endpoint("a/b", 5)]).await.unwrap().try_into().unwrap();
+    let key = db.key("facts", None, None).await;
+    let held = db.granted(key.key.id, 60).await;
+    let facts = SettlementFacts {
+        streamed: true,
+        cancelled: true,
+        finish_reason: Some("stop".to_owned()),
+        native_finish_reason: Some("end_turn".to_owned()),
+        upstream_id: Some("up-1".to_owned()),
+        latency_ms: Some(12),
+        generation_ms: Some(34),
+        user_agent: Some("agent/1".to_owned()),
+        http_referer: Some("https://example.org".to_owned()),
+        session_id: Some("s".to_owned()),
+        attempts: vec![Attempt { provider: "p".to_owned(), status: Some(503), latency_ms: 7 }],
+    };
+    let settled = Settlement { facts, price: offer.version, ..settlement(held.row, 12) };
+    db.store.settle(settled.clone()).await.unwrap();
+    let db = db.reopened().await;
+    let found = db.store.generation(held.id.as_str()).await.unwrap().unwrap();
+    assert_eq!(found.settlement, settled);
+    assert_eq!((found.key, found.workspace), (key.key.id, key.workspace));
+    assert_eq!((found.model.as_str(), found.provider.as_str()), ("a/b", "p"));
+    assert_eq!((found.id, found.admitted_at), (held.id, held.admitted_at));
+    assert_eq!(db.view("facts").await.unwrap().last_used_at, Some(held.admitted_at));
+    for other in ["gen-0-00000000000000000000", "gen-", "", "nonsense"] {
+        assert_eq!(db.store.generation(other).await.unwrap(), None, "{other}");
+    }
+    db.engine.close(db.store).await;
+}
+
+async fn management_keys_bootstrap_once<E: Engine>() {
+    let db = Db::<E>::new().await;
+    let new = |name: &str| NewManagementKey { hash: KeyHash::of(name), name: name.to_owned(), label: name.to_owned() };
+    let first = db.store.bootstrap_management_key(new("first")).await.unwrap().unwrap();
+    assert_eq!(db.store.bootstrap_management_key(new("second")).await.unwrap(), None);
+    let third = db.store.create_management_key(new("third")).await.unwrap();
+    assert!(db.store.revoke_management_key(first.id).await.unwrap());
+    assert!(!db.store.revoke_management_key(first.id).await.unwrap());
+    let db = db.reopened().await;
+    assert_eq!(db.store.management_keys().await.unwrap(), [third]);
+    assert!(db.who("first").await.is_none());
+    assert!(matches!(db.who("third").await, Some(Credential::Management(_))));
+    // One existed, though it was revoked.
+    assert_eq!(db.store.bootstrap_management_key(new("fourth")).await.unwrap(), None);
+    db.engine.close(db.store).await;
+}
+
+fn endpoint(model: &str, picos: i64) -> Endpoint {
+    Endpoint {
+        model: model.to_owned(),
+        name: model.to_owned(),
+        provider: "p".to_owned(),
+        upstream_id: "up".to_owned(),
+        context_length: 1000,
+        max_output_tokens: 100,
+        max_image_tokens: None,
+        prices: Some(PriceList { prompt: Price::from_picos(picos), ..PriceList::default() }),
+    }
+}
+
+async fn prices_are_versioned<E: Engine>() {
+    let db = Db::<E>::new().await;
+    let before = db.store.publish(vec![endpoint("a/b", 1), endpoint("c/d", 2)]).await.unwrap();
+    let db = db.reopened().await;
+    let after = db.store.publish(vec![endpoint("c/d", 2), endpoint("a/b", 3)]).await.unwrap();
+    let versions = |offers: &[PricedEndpoint]| -> BTreeMap<String, PriceVersion> {
+        offers.iter().map(|offer| (offer.endpoint.model.clone(), offer.version)).collect()
+    };
+    assert_eq!(after.iter().map(|offer| offer.endpoint.model.as_str()).collect::<Vec<_>>(), ["c/d", "a/b"]);
+    let (before, after) = (versions(&before), versions(&after));
+    assert_eq!(before["c/d"], after["c/d"], "nothing changed");
+    assert!(before["a/b"] < after["a/b"], "a new price is a new version");
+    db.engine.close(db.store).await;
+}
