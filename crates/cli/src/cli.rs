@@ -43,7 +43,7 @@ pub enum Command {
 #[derive(Clone, Debug, Default, Args)]
 pub struct ConfigFile {
     /// Configuration file [default: ./tollgate.toml if it exists]
-    #[arg(long, value_name = "F")]
+    #[arg(long, value_name = "F", global = true)]
     pub config: Option<PathBuf>,
 }
 

@@ -3,8 +3,8 @@
 
 use std::io::{IsTerminal, Write};
 
-use tollgate_domain::Usd;
 use tollgate_domain::money::NANOS_PER_USD;
+use tollgate_domain::{Timestamp, Usd};
 
 /// Which way an amount is rounded for display.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,31 @@ pub fn short(amount: Usd, rounding: Rounding) -> String {
 /// A limit as it was typed: no more decimals than it has.
 pub fn typed(amount: Usd) -> String {
     format!("${amount}")
+}
+
+/// How long it is from one instant to another, in its two largest units: `9 d 9 h`, `12 min`, `less than 1 min`.
+pub fn span(from: Timestamp, to: Timestamp) -> String {
+    let minutes = to.micros_since(from).max(0) / 60_000_000;
+    let (days, hours, minutes) = (minutes / 1440, minutes / 60 % 24, minutes % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => "less than 1 min".to_owned(),
+        (0, 0, _) => format!("{minutes} min"),
+        (0, _, 0) => format!("{hours} h"),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        (_, 0, _) => format!("{days} d"),
+        (_, _, _) => format!("{days} d {hours} h"),
+    }
+}
+
+/// How long ago something was, in its largest unit: `just now`, `2 min ago`, `3 h ago`.
+pub fn ago(then: Timestamp, now: Timestamp) -> String {
+    let minutes = now.micros_since(then) / 60_000_000;
+    match minutes {
+        ..1 => "just now".to_owned(),
+        1..60 => format!("{minutes} min ago"),
+        60..1440 => format!("{} h ago", minutes / 60),
+        _ => format!("{} d ago", minutes / 1440),
+    }
 }
 
 fn grouped(number: u64) -> String {
@@ -117,6 +142,29 @@ pub fn is_terminal() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_told_in_the_units_that_matter() {
+        let start = Timestamp::from_micros(0);
+        let after = |minutes: i64| Timestamp::from_micros(minutes * 60_000_000);
+        let spans = [
+            (0, "less than 1 min"),
+            (12, "12 min"),
+            (60, "1 h"),
+            (125, "2 h 5 min"),
+            (1440, "1 d"),
+            (1499, "1 d"),
+            (9 * 1440 + 9 * 60 + 3, "9 d 9 h"),
+        ];
+        for (minutes, words) in spans {
+            assert_eq!(span(start, after(minutes)), words);
+        }
+        let agos = [(0, "just now"), (2, "2 min ago"), (200, "3 h ago"), (5000, "3 d ago")];
+        for (minutes, words) in agos {
+            assert_eq!(ago(start, after(minutes)), words);
+        }
+        assert_eq!(ago(after(9), start), "just now", "clocks differ");
+    }
 
     #[test]
     fn amounts_read_as_people_write_them() {

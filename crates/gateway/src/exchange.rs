@@ -154,12 +154,7 @@ impl Gateway {
             candidates.iter().skip(first).take(self.shared.limits.attempts_max).collect();
         let mut resent = false;
         while let Some(candidate) = tries.pop_front() {
-            let Some(reservation) = pending.held.clone() else { break };
-            pending.price = Some(Arc::clone(&candidate.endpoint));
-            // A candidate that could cost more than is held is passed over.
-            if candidate.bound.at(reservation.cap).is_ok_and(|cost| cost > reservation.hold) {
-                continue;
-            }
+            let Some(reservation) = pending.raised(candidate).await else { continue };
             let endpoint = &candidate.endpoint.endpoint;
             let started = Instant::now();
             let body = request.forwarded(&endpoint.upstream_id, candidate.provider.cap_field(), reservation.cap);
@@ -389,6 +384,21 @@ struct Pending {
 }
 
 impl Pending {
+    /// The reservation, once it holds what `candidate` can cost; `None` where no budget has room for that.
+    async fn raised(&mut self, candidate: &Candidate) -> Option<Reservation> {
+        let held = self.held.as_mut()?;
+        self.price = Some(Arc::clone(&candidate.endpoint));
+        let cost = candidate.bound.at(held.cap).ok()?;
+        if cost > held.hold {
+            let raised = self.shared.app.store().raise(held.row, cost, candidate.endpoint.version).await;
+            if !raised.is_ok_and(|raised| raised) {
+                return None;
+            }
+            held.hold = cost;
+        }
+        Some(held.clone())
+    }
+
     /// Gives back what is held: nothing was billed.
     async fn release(mut self, attempts: Vec<Attempt>) {
         if let Some(settlement) = self.take_release(attempts) {

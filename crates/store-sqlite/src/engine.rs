@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
 
 use foldhash::HashMap;
 use parking_lot::{Mutex, MutexGuard};
@@ -21,9 +22,6 @@ use crate::record::Record;
 
 /// Statements that stay prepared.
 const STATEMENTS_MAX: usize = 64;
-
-/// From so many calls in flight on, a leader waits a turn of the scheduler for others to join its group.
-const CROWD: usize = 4;
 
 /// What a commit survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,7 +155,7 @@ impl SqliteStore {
             let mut state = self.state.lock();
             self.fold_waited(&mut state)
         };
-        let written = self.wait(ticket).await;
+        let written = self.wait(ticket, 0).await;
         self.committer.close();
         // Whoever still holds this store can no longer write, and another process may own the file.
         drop(self.connection.lock().take());
@@ -187,9 +185,10 @@ impl SqliteStore {
         Ok(())
     }
 
-    pub(crate) async fn wait(&self, ticket: Ticket) -> Result<(), StoreError> {
-        let crowd = self.state.lock().book.open_count() > CROWD;
-        self.committer.attend_in_person(crowd).await;
+    /// Waits until a record is durable, on behalf of `own` calls that are in flight.
+    pub(crate) async fn wait(&self, ticket: Ticket, own: usize) -> Result<(), StoreError> {
+        let others = self.state.lock().book.open_count().saturating_sub(own);
+        self.committer.attend_in_person(others).await;
         ticket.durable().await.map_err(|Stalled(why)| StoreError::Unavailable(why))
     }
 
@@ -221,6 +220,8 @@ fn connect(path: &Path, durability: Durability) -> Result<Connection, OpenError>
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // An owner keeps its file as long as it lives: there is nothing to wait for.
+    connection.busy_timeout(Duration::ZERO)?;
     // Exclusive: one process owns the file, and the write-ahead log needs no shared memory.
     connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;

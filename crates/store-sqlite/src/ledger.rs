@@ -1,10 +1,11 @@
 //! The ledger's intents on the book in memory and the queue to the disk.
 
 use async_trait::async_trait;
-use tollgate_domain::GenerationId;
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::ledger::{Amounts, Closed, Correction, Open, ReserveOutcome};
+use tollgate_domain::model::PriceVersion;
 use tollgate_domain::pricing::Cost;
+use tollgate_domain::{GenerationId, Usd};
 use tollgate_store::{
     Admission, GenerationRecord, Ledger, Outcome, Reservation, Reserve, Settled, Settlement, SettlementFacts,
     StoreError,
@@ -71,10 +72,24 @@ impl Ledger for SqliteStore {
             }
         };
         let mut undecided = Undecided { store: self, want: Some(want) };
-        self.wait(ticket).await?;
+        self.wait(ticket, 1).await?;
         undecided.want = None;
         let id = self.cipher.id(want.row, admitted_at);
         Ok(Admission::Granted(Reservation { row: want.row, id, key: want.key, admitted_at, hold, cap }))
+    }
+
+    async fn raise(&self, row: GenerationRow, to: Usd, price: PriceVersion) -> Result<bool, StoreError> {
+        self.check_writable()?;
+        let ticket = {
+            let (mut state, now) = self.lock_at();
+            if !state.book.raise(row, to, now?) {
+                return Ok(false);
+            }
+            let Some(open) = state.book.open_at(row).cloned() else { return Ok(false) };
+            state.queue.push_waited(Record::Reserve { row, open, price }, true)
+        };
+        self.wait(ticket, 1).await?;
+        Ok(true)
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
@@ -88,7 +103,7 @@ impl Ledger for SqliteStore {
         };
         match ticket {
             Some(ticket) => {
-                self.wait(ticket).await?;
+                self.wait(ticket, 0).await?;
                 Ok(Settled { charge, first: true })
             }
             // A repeat: the first answer stands, wherever it is by now.
@@ -123,7 +138,7 @@ impl Ledger for SqliteStore {
             state.next_correction = state.next_correction.saturating_add(1);
             Self::enqueue(&mut state, Record::Correct(Box::new(correct)))
         };
-        self.wait(ticket).await?;
+        self.wait(ticket, 0).await?;
         self.recorded_charge(row).await
     }
 

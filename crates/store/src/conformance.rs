@@ -42,6 +42,7 @@ pub async fn check<E: Engine>() {
     keys_live_and_die::<E>().await;
     a_race_for_one_budget_ends_exactly_at_it::<E>().await;
     a_generation_settles_once::<E>().await;
+    a_hold_is_raised_within_its_budget::<E>().await;
     what_was_in_flight_is_lost_and_adjustable::<E>().await;
     windows_follow_the_clock::<E>().await;
     a_generation_is_remembered_as_it_was::<E>().await;
@@ -253,6 +254,24 @@ async fn a_generation_settles_once<E: Engine>() {
     assert_eq!(db.balance("once").await, (115, 0));
     let spent = db.reserve(key, 0).await;
     assert!(matches!(&spent, Admission::Refused(refusal) if refusal.reason == RefusalReason::Spent), "{spent:?}");
+    db.engine.close(db.store).await;
+}
+
+async fn a_hold_is_raised_within_its_budget<E: Engine>() {
+    let db = Db::<E>::new().await;
+    let key = db.key("raised", Some(100), None).await.key.id;
+    let (first, second) = (db.granted(key, 40).await, db.granted(key, 30).await);
+    let raise = |row, nanos| db.store.raise(row, Usd::from_nanos(nanos), PriceVersion(1));
+    assert!(!raise(first.row, 71).await.unwrap(), "the other one holds 30 of 100");
+    assert_eq!(db.balance("raised").await, (0, 70), "a refusal changes nothing");
+    assert!(raise(first.row, 70).await.unwrap());
+    assert!(raise(first.row, 10).await.unwrap(), "more than that is held");
+    assert_eq!(db.balance("raised").await, (0, 100));
+    db.store.settle(settlement(second.row, 5)).await.unwrap();
+    assert!(!raise(second.row, 1).await.unwrap(), "it is closed");
+    // What was raised is what is lost.
+    let db = db.reopened().await;
+    assert_eq!(db.balance("raised").await, (75, 0));
     db.engine.close(db.store).await;
 }
 

@@ -188,6 +188,13 @@ pub trait Ledger: Send + Sync {
     /// [`StoreError::Unavailable`] and [`StoreError::ClockJumped`]: nothing is held.
     async fn reserve(&self, want: Reserve) -> Result<Admission, StoreError>;
 
+    /// Holds `to` for a call that is held already, because its next attempt can cost more, at `price`. Whether that much
+    /// is held now, durably; `false` changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] and [`StoreError::ClockJumped`]: what was held before still is; more may be.
+    async fn raise(&self, row: GenerationRow, to: Usd, price: PriceVersion) -> Result<bool, StoreError>;
+
     /// Ends a reservation at what the call cost, or at nothing. Booked at the first poll, durable when this returns; a
     /// caller that stops waiting leaves the settlement to the engine, which keeps trying.
     ///

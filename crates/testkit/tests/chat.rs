@@ -2,8 +2,10 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
 
 use serde_json::{Value, json};
-use testkit::{MODEL, Script, TestApp, TestKey};
+use testkit::{MODEL, Provider, Script, TestApp, TestKey};
+use tollgate::config::Config;
 use tollgate_client::RawAnswer;
+use tollgate_gateway::Limits;
 
 fn body(answer: &RawAnswer) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("{error}: {:?}", answer.body))
@@ -157,6 +159,33 @@ async fn a_provider_error_costs_nothing_and_says_who_failed() {
         assert_eq!(raw.contains("their words"), from != 401 && from != 403, "{from}: {raw}");
         assert_eq!(settled(&key).await, 0, "{from}");
     }
+}
+
+#[tokio::test]
+async fn a_dearer_fallback_is_tried_where_the_budget_has_room_for_it() {
+    let dear = Provider::start().await;
+    let address = dear.address;
+    let both = move |config: &mut Config| {
+        let mut provider = config.providers[0].clone();
+        (provider.slug, provider.base_url) = ("dear".to_owned(), Some(format!("http://{address}/v1")));
+        config.providers.push(provider);
+        let mut model = config.models[0].clone();
+        model.provider = "dear".to_owned();
+        if let Some(prices) = &mut model.pricing {
+            (prices.prompt, prices.completion) = ("0.000000002".to_owned(), "0.00000002".to_owned());
+        }
+        config.models.push(model);
+    };
+    let app = TestApp::with(both, Limits::default()).await;
+    app.provider.script(Script::Status(503, "{}"));
+    // The first provider's bound fits both keys, the second's only one.
+    let (rich, poor) = (app.key().limit_nanos(5_000).create().await, app.key().limit_nanos(1_500).create().await);
+    let answer = rich.chat(100, json!({})).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(body(&answer)["provider"], "dear");
+    assert_eq!(settled(&rich).await, 120);
+    assert_eq!(poor.chat(100, json!({})).await.status, 503);
+    assert_eq!((settled(&poor).await, dear.calls()), (0, 1));
 }
 
 #[tokio::test]

@@ -4,11 +4,13 @@ use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
-use jiff::{Span, Timestamp};
+use jiff::Span;
 use serde_json::json;
 use tollgate_client::{Client, KeyFilter};
-use tollgate_domain::Usd;
 use tollgate_domain::money::Excess;
+use tollgate_domain::time::{LimitReset, WindowKind, window_end};
+use tollgate_domain::{Timestamp as Instant, Usd};
+use tollgate_store::{Clock, SystemClock};
 use tollgate_wire::{Amount, CreateKey, Key, RawAmount, UpdateKey};
 
 use crate::cli::variable;
@@ -67,7 +69,7 @@ enum Action {
         #[arg(long)]
         name: String,
         /// USD it may spend; without it there is no limit
-        #[arg(long, value_name = "USD")]
+        #[arg(long, value_name = "USD", allow_negative_numbers = true)]
         limit: Option<String>,
         /// When the limit starts afresh
         #[arg(long, value_enum)]
@@ -92,7 +94,7 @@ enum Action {
         #[arg(long)]
         name: Option<String>,
         /// New limit in USD, or `none`
-        #[arg(long, value_name = "USD")]
+        #[arg(long, value_name = "USD", allow_negative_numbers = true)]
         limit: Option<String>,
         /// When the limit starts afresh
         #[arg(long, value_enum)]
@@ -128,7 +130,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.action {
         Action::List { all, workspace } => {
             let keys = client.keys(&KeyFilter { all, workspace }).await?;
-            list(&keys, all, as_json);
+            list(&keys, all, as_json, now());
         }
         Action::Create { name, limit, reset, expires, workspace } => {
             let key = CreateKey {
@@ -151,7 +153,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
                 output::result(&created.key);
             }
         }
-        Action::Show { key } => show(&find(&client, &key).await?, as_json),
+        Action::Show { key } => show(&find(&client, &key).await?, as_json, now()),
         Action::Update { key, name, limit, reset } => {
             let found = find(&client, &key).await?;
             let limit = match limit.as_deref() {
@@ -160,7 +162,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
                 Some(text) => Some(Some(amount(text)?)),
             };
             let change = UpdateKey { name, limit, limit_reset: reset.map(Reset::word), ..UpdateKey::default() };
-            show(&client.update_key(&found.hash, &change).await?, as_json);
+            show(&client.update_key(&found.hash, &change).await?, as_json, now());
         }
         Action::Disable { key } => switch(&client, &key, true, as_json).await?,
         Action::Enable { key } => switch(&client, &key, false, as_json).await?,
@@ -181,7 +183,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
 async fn switch(client: &Client, key: &str, disabled: bool, as_json: bool) -> Result<(), Failure> {
     let found = find(client, key).await?;
     let change = UpdateKey { disabled: Some(disabled), ..UpdateKey::default() };
-    show(&client.update_key(&found.hash, &change).await?, as_json);
+    show(&client.update_key(&found.hash, &change).await?, as_json, now());
     Ok(())
 }
 
@@ -270,7 +272,7 @@ fn instant(text: &str) -> Result<String, Failure> {
     let count: i64 = text.trim_end_matches(unit).parse().map_err(|_| wrong())?;
     let hours = if unit == 'd' { count.checked_mul(24) } else { Some(count) };
     let span = Span::new().try_hours(hours.ok_or_else(wrong)?).map_err(|_| wrong())?;
-    let end = Timestamp::now().checked_add(span).map_err(|_| wrong())?;
+    let end = jiff::Timestamp::now().checked_add(span).map_err(|_| wrong())?;
     Ok(format!("{end:.3}"))
 }
 
@@ -290,7 +292,7 @@ const COLUMNS: [(&str, bool); 9] = [
     ("STATE", false),
 ];
 
-fn list(keys: &[Key], all: bool, as_json: bool) {
+fn list(keys: &[Key], all: bool, as_json: bool, now: Instant) {
     if as_json {
         print_json(&json!({"data": keys}));
         return;
@@ -300,7 +302,7 @@ fn list(keys: &[Key], all: bool, as_json: bool) {
     if !terminal {
         columns.push(Column { head: "HASH", right: false });
     }
-    let rows: Vec<Vec<String>> = keys.iter().map(|key| row(key, terminal)).collect();
+    let rows: Vec<Vec<String>> = keys.iter().map(|key| row(key, terminal, now)).collect();
     output::table(&columns, &rows);
     if terminal {
         let hidden = if all { "" } else { "; disabled and expired ones not shown (--all)" };
@@ -308,7 +310,7 @@ fn list(keys: &[Key], all: bool, as_json: bool) {
     }
 }
 
-fn row(key: &Key, terminal: bool) -> Vec<String> {
+fn row(key: &Key, terminal: bool, now: Instant) -> Vec<String> {
     let money =
         |amount: Amount, rounding| if terminal { output::short(amount.0, rounding) } else { amount.0.to_string() };
     let optional =
@@ -320,14 +322,39 @@ fn row(key: &Key, terminal: bool) -> Vec<String> {
         optional(key.limit_held, Rounding::Up),
         optional(key.limit_remaining, Rounding::Down),
         limit_cell(key),
-        key.limit_reset.clone().unwrap_or_else(|| "never".to_owned()),
-        key.last_used_at.clone().unwrap_or_else(|| "never".to_owned()),
+        if terminal { resets_in(key, now) } else { key.limit_reset.clone().unwrap_or_else(|| "never".to_owned()) },
+        last_used(key, terminal, now),
         state(key).to_owned(),
     ];
     if !terminal {
         cells.push(key.hash.clone());
     }
     cells
+}
+
+fn resets_in(key: &Key, now: Instant) -> String {
+    match resets_at(key, now) {
+        Some(end) => format!("in {}", output::span(now, end)),
+        None => "never".to_owned(),
+    }
+}
+
+/// When the key's window ends.
+fn resets_at(key: &Key, now: Instant) -> Option<Instant> {
+    let reset = LimitReset::from_word(key.limit_reset.as_deref()?)?;
+    window_end(WindowKind::of(Some(reset)), now)
+}
+
+fn last_used(key: &Key, terminal: bool, now: Instant) -> String {
+    let Some(text) = &key.last_used_at else { return "never".to_owned() };
+    match Instant::parse_utc(text) {
+        Ok(then) if terminal => output::ago(then, now),
+        _ => text.clone(),
+    }
+}
+
+fn now() -> Instant {
+    SystemClock::default().read().wall
 }
 
 /// The figure beside a limit is that window's.
@@ -362,7 +389,7 @@ fn state(key: &Key) -> &'static str {
     }
 }
 
-fn show(key: &Key, as_json: bool) {
+fn show(key: &Key, as_json: bool, now: Instant) {
     if as_json {
         print_json(&json!({"data": key}));
         return;
@@ -377,6 +404,11 @@ fn show(key: &Key, as_json: bool) {
         format!("left     {left}"),
         format!("spent    {}", output::short(window_usage(key).0, Rounding::Up)),
         format!("held     {held}"),
+        format!(
+            "resets   {}",
+            resets_at(key, now)
+                .map_or_else(|| "never".to_owned(), |end| format!("{end}, in {}", output::span(now, end)))
+        ),
         format!("expires  {}", key.expires_at.as_deref().unwrap_or("never")),
         format!("created  {}", key.created_at),
         format!("hash     {}", key.hash),

@@ -220,6 +220,25 @@ impl Book {
         }
     }
 
+    /// Holds `to` of credits instead of what is held, if its key is still usable and every budget has room for the rest.
+    /// Whether at least `to` is held; otherwise nothing changed.
+    pub fn raise(&mut self, row: GenerationRow, to: Usd, now: Timestamp) -> bool {
+        let Some(open) = self.open.get(&row).cloned() else { return false };
+        let more = Usd::left_of(to, open.hold.credits);
+        if more <= Usd::ZERO {
+            return true;
+        }
+        let usable = self.keys.get(&open.key).is_some_and(|account| account.key.usable_at(now).is_ok());
+        let fits = |state: &BudgetState| !state.counts(MoneyKind::Credits) || more <= state.free();
+        if !usable || !self.budgets(open.key, now).iter().all(fits) {
+            return false;
+        }
+        let windows = Windows::at(open.admitted_at);
+        self.each_balance(open.key, open.workspace, |balance| balance.hold(Amounts::credits(more), &windows));
+        self.open.insert(row, Open { hold: Amounts { credits: to, ..open.hold }, ..open });
+        true
+    }
+
     /// Opens a reservation as it was decided before: by [`Book::reserve`], or before a restart.
     pub fn restore_open(&mut self, row: GenerationRow, open: Open) {
         let windows = Windows::at(open.admitted_at);
@@ -298,6 +317,7 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Step {
         Reserve { row: i64, amount: u64 },
+        Raise { row: i64, to: i64 },
         Settle { row: i64, charge: i64 },
         Limit(Option<i64>),
         Reset(Option<LimitReset>),
@@ -313,6 +333,7 @@ mod tests {
         ];
         let step = prop_oneof![
             6 => (0_i64..24, 0_u64..60).prop_map(|(row, amount)| Step::Reserve { row, amount }),
+            2 => (0_i64..24, 0_i64..90).prop_map(|(row, to)| Step::Raise { row, to }),
             6 => (0_i64..24, 0_i64..80).prop_map(|(row, charge)| Step::Settle { row, charge }),
             1 => proptest::option::of(0_i64..300).prop_map(Step::Limit),
             1 => reset.prop_map(Step::Reset),
@@ -362,6 +383,17 @@ mod tests {
                                 prop_assert!(hold == Usd::ZERO || state.free() >= Usd::ZERO, "granted over: {state:?}");
                             }
                         }
+                    }
+                    Step::Raise { row, to } => {
+                        let free = book.budgets(KeyId(1), now).first().map(BudgetState::free);
+                        let raised = book.raise(GenerationRow(row), Usd::from_nanos(to), now);
+                        let Some((_, held)) = holds.get_mut(&row) else {
+                            prop_assert!(!raised);
+                            continue;
+                        };
+                        let more = to - *held;
+                        prop_assert_eq!(raised, more <= 0 || free.is_none_or(|free| more <= free.nanos()));
+                        *held = if raised { to.max(*held) } else { *held };
                     }
                     Step::Settle { row, charge } => {
                         let charge = holds.get(&row).map_or(charge, |(_, hold)| charge.min(*hold));
