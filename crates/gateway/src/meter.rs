@@ -1,7 +1,7 @@
 //! Watches a provider's answer: takes out what is billed, and puts in what is ours.
 //!
 //! Content passes as it came. The top-level `id`, `model` and `provider` are ours; usage is withheld until it is settled;
-//! a missing `finish_reason` becomes null (contract sections 14.1 and 14.2).
+//! a missing `finish_reason` becomes null, one that only a provider knows the word that the contract has for it (contract sections 14.1 and 14.2).
 
 use std::ops::Range;
 
@@ -60,8 +60,8 @@ enum Key {
     Other,
 }
 
-/// A piece of text to put in, and where.
-type Insert = (usize, String);
+/// A piece of text, and what it stands for: where it is put in, if that is empty.
+type Insert = (Range<usize>, String);
 
 impl Meter {
     /// Takes one `data:` payload of a stream and appends what the caller gets for it, if anything.
@@ -179,6 +179,7 @@ impl Meter {
             Ok(())
         })?;
         scanner.end()?;
+        inserts.sort_by_key(|(place, _): &Insert| place.start);
         Ok(Layout { parts, inserts })
     }
 
@@ -201,7 +202,13 @@ impl Meter {
                 "finish_reason" => {
                     has_finish = true;
                     if scanner.peek()? == Kind::Text {
-                        finish = Some(scanner.string()?.into_owned());
+                        let start = scanner.at();
+                        let native = scanner.string()?.into_owned();
+                        let normal = normal_finish(&native);
+                        if normal != native {
+                            inserts.push((start..scanner.at(), format!("\"{normal}\"")));
+                        }
+                        finish = Some(native);
                     } else {
                         scanner.value()?;
                     }
@@ -219,14 +226,14 @@ impl Meter {
         })?;
         let comma = if members == 0 { "" } else { "," };
         if !has_finish {
-            inserts.push((inside, format!("\"finish_reason\":null{comma}")));
+            inserts.push((inside..inside, format!("\"finish_reason\":null{comma}")));
         }
         if let Some(native) = finish {
             if whole && !has_native {
                 let mut text = b"\"native_finish_reason\":".to_vec();
                 crate::request::push_json_string(&mut text, &native);
                 text.extend_from_slice(comma.as_bytes());
-                inserts.push((inside, String::from_utf8_lossy(&text).into_owned()));
+                inserts.push((inside..inside, String::from_utf8_lossy(&text).into_owned()));
             }
             if index == 0 {
                 self.finish_reason = Some(normal_finish(&native).to_owned());
@@ -276,10 +283,10 @@ fn normal_finish(native: &str) -> &str {
 /// Copies a span of `data`, putting in what belongs inside it.
 fn copy(data: &[u8], span: Range<usize>, inserts: &[Insert], out: &mut Vec<u8>) {
     let mut from = span.start;
-    for (at, text) in inserts.iter().filter(|(at, _)| span.contains(at)) {
-        out.extend_from_slice(data.get(from..*at).unwrap_or_default());
+    for (place, text) in inserts.iter().filter(|(place, _)| span.contains(&place.start)) {
+        out.extend_from_slice(data.get(from..place.start).unwrap_or_default());
         out.extend_from_slice(text.as_bytes());
-        from = *at;
+        from = place.end;
     }
     out.extend_from_slice(data.get(from..span.end).unwrap_or_default());
 }
@@ -331,7 +338,7 @@ mod tests {
         let mut meter = Meter::default();
         meter.answer(data).unwrap();
         let out = meter.result(data, &Heading::new("gen-1", "P", "a/b"), Some("{}"));
-        let expected = r#"{"id":"gen-1","provider":"P","model":"a/b","object":"chat.completion","created":1,"choices":[{"native_finish_reason":"function_call","index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"function_call"}],"system_fingerprint":null,"usage":{}}"#;
+        let expected = r#"{"id":"gen-1","provider":"P","model":"a/b","object":"chat.completion","created":1,"choices":[{"native_finish_reason":"function_call","index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"tool_calls"}],"system_fingerprint":null,"usage":{}}"#;
         assert_eq!(String::from_utf8(out).unwrap(), expected);
         assert_eq!(meter.finish_reason.as_deref(), Some("tool_calls"));
     }

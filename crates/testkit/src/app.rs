@@ -67,7 +67,8 @@ pub struct KeyBuilder<'a> {
     request: CreateKey,
 }
 
-const MANAGEMENT_KEY: &str = "sk-or-v1-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+/// The management key of every server under test.
+pub const MANAGEMENT_KEY: &str = "sk-or-v1-0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 impl TestApp {
     /// A server with everything at its defaults.

@@ -8,7 +8,7 @@ mod process;
 mod provider;
 pub mod scenario;
 
-pub use app::{KeyBuilder, MODEL, PRICING, TestApp, TestKey, nanos};
+pub use app::{KeyBuilder, MANAGEMENT_KEY, MODEL, PRICING, TestApp, TestKey, nanos};
 pub use clock::ManualClock;
 pub use process::{ServerProcess, free_folder, stop_at_step_binary, tollgate_binary};
 pub use provider::{Provider, Script};
