@@ -1,7 +1,8 @@
 //! Watches a provider's answer: takes out what is billed, and puts in what is ours.
 //!
 //! Content passes as it came. The top-level `id`, `model` and `provider` are ours; usage is withheld until it is settled;
-//! a missing `finish_reason` becomes null, one that only a provider knows the word that the contract has for it (contract sections 14.1 and 14.2).
+//! a missing `finish_reason` becomes null, and a provider's own word for one becomes the contract's (contract sections 14.1
+//! and 14.2).
 
 use std::ops::Range;
 
