@@ -3,6 +3,7 @@
 //! `TOLLGATE_<SECTION>__<NAME>` sets one setting; names without `__` mean other things. What the file says wrong is told
 //! with its line, what a variable says wrong with its name.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -314,6 +315,11 @@ impl Config {
         &self,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<Vec<ProviderSettings>, Failure> {
+        let mut seen = HashSet::new();
+        if let Some(twice) = self.providers.iter().find(|provider| !seen.insert(&provider.slug)) {
+            let fact = format!("two providers have the slug `{}`", twice.slug);
+            return Err(Failure::new(Kind::Usage, fact).next("give each [[providers]] entry a slug of its own"));
+        }
         self.providers.iter().map(|provider| provider.settings(&environment)).collect()
     }
 
@@ -322,6 +328,11 @@ impl Config {
     /// # Errors
     /// A model names a provider that is not there, or a price that is none.
     pub fn endpoints(&self) -> Result<Vec<Endpoint>, Failure> {
+        let mut seen = HashSet::new();
+        if let Some(twice) = self.models.iter().find(|model| !seen.insert((&model.id, &model.provider))) {
+            let fact = format!("model `{}` is offered by the provider `{}` twice", twice.id, twice.provider);
+            return Err(Failure::new(Kind::Usage, fact).next("leave one of the two [[models]] entries"));
+        }
         self.models.iter().map(|model| self.endpoint(model)).collect()
     }
 
@@ -329,6 +340,10 @@ impl Config {
         if !self.providers.iter().any(|provider| provider.slug == model.provider) {
             let fact = format!("model `{}` names the provider `{}`, which is not configured", model.id, model.provider);
             return Err(Failure::new(Kind::Usage, fact).next("add a [[providers]] entry with that slug"));
+        }
+        if model.context_length == 0 {
+            let fact = format!("model `{}` has a context_length of 0, so no prompt could be bounded", model.id);
+            return Err(Failure::new(Kind::Usage, fact).next("set the tokens that it takes, such as 128000"));
         }
         let prices = model.pricing.as_ref().map(|pricing| pricing.prices(&model.id)).transpose()?;
         Ok(Endpoint {

@@ -74,6 +74,16 @@ struct Candidate {
     media: MediaUnits,
 }
 
+impl Candidate {
+    /// The output cap that it is told, where `held` was reserved for: an open one is no more than its own model can do.
+    fn cap(&self, held: u64) -> u64 {
+        match self.bound.cap {
+            OutputCap::Open { most, .. } => held.min(most),
+            OutputCap::Asked(_) => held,
+        }
+    }
+}
+
 impl Gateway {
     /// A data path to these providers.
     ///
@@ -100,8 +110,8 @@ impl Gateway {
     /// [`ChatError`]: there is no answer; whatever was held is settled or released.
     pub async fn chat(&self, caller: Caller, body: Bytes) -> Result<Answer, ChatError> {
         let (request, candidates) = self.admit(&caller, body)?;
-        let (first, reservation) = self.reserve(&caller, &candidates).await?;
-        let guard = self.forward(&caller, &request, &candidates, first, reservation).await?;
+        let reservation = self.reserve(&caller, &candidates).await?;
+        let guard = self.forward(&caller, &request, &candidates, reservation).await?;
         if request.stream { Ok(stream(guard)) } else { whole(guard).await }
     }
 
@@ -117,7 +127,7 @@ impl Gateway {
     }
 
     /// Holds what the first candidate can cost.
-    async fn reserve(&self, caller: &Caller, candidates: &[Candidate]) -> Result<(usize, Reservation), ChatError> {
+    async fn reserve(&self, caller: &Caller, candidates: &[Candidate]) -> Result<Reservation, ChatError> {
         let store = self.shared.app.store();
         let Some(candidate) = candidates.first() else { return Err(ChatError::NoEndpoint(String::new())) };
         let want = Reserve {
@@ -130,7 +140,7 @@ impl Gateway {
         match store.reserve(want).await? {
             Admission::Granted(reservation) => {
                 self.shared.steps.reached(Step::Reserved);
-                Ok((0, reservation))
+                Ok(reservation)
             }
             Admission::Refused(refusal) => Err(ChatError::Budget(refusal)),
             Admission::Rejected(rejected) => Err(ChatError::Key(rejected)),
@@ -144,14 +154,15 @@ impl Gateway {
         caller: &Caller,
         request: &ChatRequest,
         candidates: &[Candidate],
-        first: usize,
         reservation: Reservation,
     ) -> Result<Guard, ChatError> {
         let mut pending = Pending { shared: Arc::clone(&self.shared), price: None, held: Some(reservation) };
         let mut attempts: Vec<Attempt> = Vec::new();
         let mut last = None;
-        let mut tries: VecDeque<&Candidate> =
-            candidates.iter().skip(first).take(self.shared.limits.attempts_max).collect();
+        // Without fallbacks there is one try, or the caller's own closed list.
+        let alone = request.routing.no_fallbacks && request.routing.order.is_empty();
+        let most = if alone { 1 } else { self.shared.limits.attempts_max };
+        let mut tries: VecDeque<&Candidate> = candidates.iter().take(most).collect();
         let mut resent = false;
         while let Some(candidate) = tries.pop_front() {
             let Some(reservation) = pending.raised(candidate).await else { continue };
@@ -213,9 +224,13 @@ impl Gateway {
             let Some((reservation, facts)) = given_back else { break };
             pending.held = Some(reservation);
             attempts = facts.attempts;
-            if !retry || (request.routing.no_fallbacks && !resent) {
+            if !retry {
                 break;
             }
+        }
+        if let (Some(failure), Some(held)) = (&last, &pending.held) {
+            let (provider, kind) = (&failure.provider, failure.kind);
+            tracing::warn!(generation.id = %held.id, provider, ?kind, "no provider answered; nothing is charged");
         }
         pending.release(attempts).await;
         Err(ChatError::Provider(last.unwrap_or_else(|| failure("", FailureKind::Unreachable, &[]))))
@@ -388,6 +403,7 @@ impl Pending {
     async fn raised(&mut self, candidate: &Candidate) -> Option<Reservation> {
         let held = self.held.as_mut()?;
         self.price = Some(Arc::clone(&candidate.endpoint));
+        held.cap = candidate.cap(held.cap);
         let cost = candidate.bound.at(held.cap).ok()?;
         if cost > held.hold {
             let raised = self.shared.app.store().raise(held.row, cost, candidate.endpoint.version).await;

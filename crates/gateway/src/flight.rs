@@ -100,7 +100,7 @@ pub struct Flight {
 }
 
 impl Flight {
-    /// Waits for the beginning of the answer, or until `silence` has passed.
+    /// Waits for the beginning of the answer.
     pub async fn head(&mut self) -> Result<Head, Ending> {
         let limit = self.shared.limits.head_timeout;
         let head = poll_fn(|cx| self.call.poll_head(cx));
@@ -261,7 +261,17 @@ impl Flight {
     fn bill(&self, ending: Ending) -> (Outcome, Option<Metered>, Cost) {
         let hold = self.reservation.hold;
         let nothing = (Outcome::Released, None, Cost::default());
+        let refused = self.head.as_ref().is_some_and(|head| !(200..300).contains(&head.status));
         match self.meter.reported {
+            // An error status, whoever read its body and how far.
+            None if refused => nothing,
+            // What it said before it broke off may be less than what it went on to produce.
+            Some(Reported::Tokens(said)) if ending != Ending::Complete && self.meter.finish_reason.is_none() => {
+                let seen = self.estimate();
+                let tokens = TokenUsage { completion: said.completion.max(seen.completion), ..said };
+                let cost = self.price(&tokens).unwrap_or_else(|_| at(hold, hold));
+                (Outcome::Estimated, Some(Metered::Estimated(tokens)), at(cost.total.min(hold), cost.prompt))
+            }
             Some(Reported::Tokens(tokens)) => match self.price(&tokens) {
                 Ok(cost) if self.plausible(&tokens) => (Outcome::Settled, Some(Metered::Known(tokens)), cost),
                 _ => (Outcome::Implausible, Some(Metered::Known(tokens)), at(hold, hold)),
@@ -273,14 +283,19 @@ impl Flight {
                 (Outcome::Estimated, None, at(hold, hold))
             }
             None => {
-                let output_max = self.reservation.cap.saturating_mul(self.bound.choices);
-                let (seen, chunks) = (self.meter.output_bytes, self.meter.chunks);
-                let tokens = usage::estimate(self.prompt_bytes, self.bound.prompt_tokens, seen, chunks, output_max);
+                let tokens = self.estimate();
                 let cost = self.price(&tokens).unwrap_or_else(|_| at(hold, hold));
                 let capped = at(cost.total.min(hold), cost.prompt);
                 (Outcome::Estimated, Some(Metered::Estimated(tokens)), capped)
             }
         }
+    }
+
+    /// The tokens of what went and came.
+    fn estimate(&self) -> TokenUsage {
+        let output_max = self.reservation.cap.saturating_mul(self.bound.choices);
+        let (seen, chunks) = (self.meter.output_bytes, self.meter.chunks);
+        usage::estimate(self.prompt_bytes, self.bound.prompt_tokens, seen, chunks, output_max)
     }
 
     fn price(&self, tokens: &TokenUsage) -> Result<Cost, MoneyError> {

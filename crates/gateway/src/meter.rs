@@ -85,8 +85,8 @@ impl Meter {
             return;
         }
         let has_usage = parts.iter().any(|part| part.key == Key::Usage && !is_null(part));
-        let empty = |part: &Part| part.key == Key::Choices && data.get(part.value.clone()).is_some_and(is_empty_array);
-        if has_usage && parts.iter().any(empty) {
+        let full = |part: &Part| part.key == Key::Choices && !data.get(part.value.clone()).is_some_and(is_empty_array);
+        if has_usage && !parts.iter().any(full) {
             return;
         }
         out.extend_from_slice(b"data: {");

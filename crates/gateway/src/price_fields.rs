@@ -6,13 +6,16 @@ use crate::json::{Kind, Scanner, Value};
 pub type Harmless = fn(&Scanner<'_>, &Value) -> bool;
 
 /// Top-level fields that can change a price, each with the values that do not.
-pub const PRICE_FIELDS: [(&str, Harmless); 9] = [
+pub const PRICE_FIELDS: [(&str, Harmless); 11] = [
     // `priority`, `fast` and `scale` cost more than the list; `flex` costs less.
     ("service_tier", |scanner, value| {
         let tiers = ["\"auto\"", "\"default\"", "\"standard_only\"", "\"flex\""];
         value.kind == Kind::Null || tiers.contains(&scanner.text(value.span.clone()))
     }),
     ("web_search_options", is_null),
+    // xAI's and Qwen's names for a search that is billed apart.
+    ("search_parameters", is_null),
+    ("enable_search", |_, value| matches!(value.kind, Kind::Null | Kind::False)),
     ("plugins", is_empty),
     ("prediction", is_null),
     ("audio", is_null),
@@ -25,9 +28,6 @@ pub const PRICE_FIELDS: [(&str, Harmless); 9] = [
     ("background", |_, value| matches!(value.kind, Kind::Null | Kind::False)),
     ("speed", |scanner, value| value.kind == Kind::Null || scanner.text(value.span.clone()) == "\"standard\""),
 ];
-
-/// A member named `ttl` asks for a cache that is written at another price.
-pub const CACHE_TTL: &[u8] = b"\"ttl\"";
 
 fn is_null(_: &Scanner<'_>, value: &Value) -> bool {
     value.kind == Kind::Null

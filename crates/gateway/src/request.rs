@@ -6,16 +6,19 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use bytes::Bytes;
-use memchr::memmem;
 
-use crate::json::{Kind, Malformed, MalformedReason, Scanner, Value, folded_match};
-use crate::price_fields::{CACHE_TTL, PRICE_FIELDS};
+use crate::json::{Kind, Malformed, MalformedReason, Member, Scanner, Value, folded_match};
+use crate::price_fields::PRICE_FIELDS;
 
-/// The largest cap or count that a call may ask for.
-const COUNT_MAX: u64 = 1 << 31;
+/// The largest cap that a call may ask for.
+const CAP_MAX: u64 = 1 << 31;
+/// The most choices that a call may ask for, as OpenAI has it.
+const CHOICES_MAX: u64 = 128;
+/// Characters of a `session_id` (contract section 14).
+const SESSION_ID_MAX: usize = 256;
 
 /// Fields that have a meaning here. A key that equals one only after case folding is refused.
-const KNOWN: [&str; 25] = [
+const KNOWN: [&str; 28] = [
     "model",
     "models",
     "messages",
@@ -33,6 +36,9 @@ const KNOWN: [&str; 25] = [
     "session_id",
     "service_tier",
     "web_search_options",
+    "search_parameters",
+    "enable_search",
+    "cache_control",
     "prediction",
     "audio",
     "modalities",
@@ -130,10 +136,7 @@ impl ChatRequest {
         let mut scanner = Scanner::strict(&body)?;
         let mut failed = None;
         scanner.object(|scanner, member| {
-            if let Some(known) = folded_match(&member.key, &KNOWN) {
-                let reason = MalformedReason::CaseFolded(member.key.into_owned(), known);
-                return Err(Malformed { at: member.start, reason });
-            }
+            unfolded(&member, &KNOWN)?;
             let read = reader.member(scanner, &member.key);
             match read {
                 Ok(()) => {}
@@ -210,9 +213,9 @@ impl Reader {
             "prompt" => {
                 self.has_input |= scanner.value()?.kind != Kind::Null;
             }
-            "max_tokens" => self.max_tokens = count(scanner, "max_tokens")?,
-            "max_completion_tokens" => self.max_completion_tokens = count(scanner, "max_completion_tokens")?,
-            "n" => self.choices = count(scanner, "n")?,
+            "max_tokens" => self.max_tokens = count(scanner, "max_tokens", CAP_MAX)?,
+            "max_completion_tokens" => self.max_completion_tokens = count(scanner, "max_completion_tokens", CAP_MAX)?,
+            "n" => self.choices = count(scanner, "n", CHOICES_MAX)?,
             "stream" => {
                 self.stream = match scanner.value()?.kind {
                     Kind::True => true,
@@ -223,7 +226,13 @@ impl Reader {
             "stream_options" => self.stream_options(scanner)?,
             "tools" => self.tools(scanner)?,
             "provider" => self.provider(scanner)?,
-            "session_id" => self.session_id = optional_text(scanner, "session_id")?,
+            "session_id" => {
+                self.session_id = optional_text(scanner, "session_id")?;
+                if self.session_id.as_ref().is_some_and(|id| id.chars().count() > SESSION_ID_MAX) {
+                    return Err(Invalid::Field { field: "session_id", problem: "must have at most 256 characters" });
+                }
+            }
+            "cache_control" => self.cache_control(scanner)?,
             _ => {
                 let value = scanner.value()?;
                 let rule = PRICE_FIELDS.iter().find(|(name, _)| *name == key);
@@ -247,9 +256,13 @@ impl Reader {
                 odd = true;
                 return scanner.value().map(|_| ());
             }
-            scanner.object(|scanner, member| match &*member.key {
-                "content" if scanner.peek()? == Kind::Array => scanner.array(|scanner, _| self.part(scanner)),
-                _ => scanner.value().map(|_| ()),
+            scanner.object(|scanner, member| {
+                unfolded(&member, &["role", "content", "cache_control"])?;
+                match &*member.key {
+                    "content" if scanner.peek()? == Kind::Array => scanner.array(|scanner, _| self.part(scanner)),
+                    "cache_control" => self.cache_control(scanner),
+                    _ => scanner.value().map(|_| ()),
+                }
             })
         })?;
         if odd {
@@ -267,12 +280,15 @@ impl Reader {
         let start = scanner.at();
         let mut kind = Cow::Borrowed("");
         scanner.object(|scanner, member| {
-            if member.key == "type" && scanner.peek()? == Kind::Text {
-                kind = scanner.string()?;
-                Ok(())
-            } else {
-                scanner.value().map(|_| ())
+            unfolded(&member, &["type", "text", "image_url", "cache_control"])?;
+            match &*member.key {
+                "type" if scanner.peek()? == Kind::Text => kind = scanner.string()?,
+                "cache_control" => self.cache_control(scanner)?,
+                _ => {
+                    scanner.value()?;
+                }
             }
+            Ok(())
         })?;
         match &*kind {
             "text" | "refusal" => {}
@@ -285,9 +301,26 @@ impl Reader {
         Ok(())
     }
 
+    /// A cache that lives longer than usual is written at another price.
+    fn cache_control(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+        if scanner.peek()? != Kind::Object {
+            return scanner.value().map(|_| ());
+        }
+        scanner.object(|scanner, member| {
+            unfolded(&member, &["type", "ttl"])?;
+            let value = scanner.value()?;
+            let usual = value.kind == Kind::Null || scanner.text(value.span) == "\"5m\"";
+            if member.key == "ttl" && !usual {
+                self.price_field.get_or_insert_with(|| "cache_control.ttl".to_owned());
+            }
+            Ok(())
+        })
+    }
+
     fn stream_options(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Invalid> {
         if scanner.peek()? == Kind::Object {
             scanner.object(|scanner, member| {
+                unfolded(&member, &["include_usage"])?;
                 scanner.value()?;
                 if member.key != "include_usage" {
                     self.stream_options.push(member.start..scanner.at());
@@ -314,6 +347,10 @@ impl Reader {
             let mut function = false;
             if scanner.peek()? == Kind::Object {
                 scanner.object(|scanner, member| {
+                    unfolded(&member, &["type", "function", "cache_control"])?;
+                    if member.key == "cache_control" {
+                        return self.cache_control(scanner);
+                    }
                     let value = scanner.value()?;
                     function |= member.key == "type" && scanner.text(value.span) == "\"function\"";
                     Ok(())
@@ -384,8 +421,6 @@ impl Reader {
             return Err(Invalid::Field { field: "model", problem: "is required" });
         }
         let text_bytes = u64::try_from(body.len().saturating_sub(self.media_bytes)).unwrap_or(u64::MAX);
-        let price_field =
-            self.price_field.or_else(|| memmem::find(&body, CACHE_TTL).map(|_| "cache_control.ttl".to_owned()));
         Ok(ChatRequest {
             passing: self.passing,
             stream_options: self.stream_options,
@@ -395,21 +430,33 @@ impl Reader {
             stream: self.stream,
             session_id: self.session_id,
             prompt: PromptSize { text_bytes, ..self.prompt },
-            price_field,
+            price_field: self.price_field,
             routing: self.routing,
             body,
         })
     }
 }
 
-/// A positive whole number up to [`COUNT_MAX`], or null.
-fn count(scanner: &mut Scanner<'_>, field: &'static str) -> Result<Option<u64>, Invalid> {
+/// Refuses a key that some parsers take for one that has a meaning here.
+fn unfolded(member: &Member<'_>, known: &[&'static str]) -> Result<(), Malformed> {
+    match folded_match(&member.key, known) {
+        None => Ok(()),
+        Some(known) => {
+            let reason = MalformedReason::CaseFolded(member.key.clone().into_owned(), known);
+            Err(Malformed { at: member.start, reason })
+        }
+    }
+}
+
+/// A positive whole number up to `most`, or null.
+fn count(scanner: &mut Scanner<'_>, field: &'static str, most: u64) -> Result<Option<u64>, Invalid> {
     let Value { kind, span } = scanner.value()?;
     let problem = match kind {
         Kind::Null => return Ok(None),
         Kind::Number => match scanner.text(span).parse::<u64>() {
-            Ok(count @ 1..=COUNT_MAX) => return Ok(Some(count)),
             Ok(0) => "must be at least 1",
+            Ok(count) if count <= most => return Ok(Some(count)),
+            Ok(_) if most == CHOICES_MAX => "is too large; the most is 128",
             Ok(_) => "is too large; the most is 2147483648",
             Err(_) => "must be a positive whole number",
         },
@@ -492,6 +539,31 @@ mod tests {
         assert_eq!(field(r#","cache_control":{"type":"ephemeral","ttl":"1h"}"#).as_deref(), Some("cache_control.ttl"));
         assert_eq!(field(r#","service_tier":"auto","plugins":[],"best_of":1,"modalities":[ "text" ]"#), None);
         assert_eq!(field(r#","note":"say \"ttl\" please""#), None);
+        assert_eq!(field(r#","search_parameters":{}"#).as_deref(), Some("search_parameters"));
+    }
+
+    #[test]
+    fn a_longer_cache_is_seen_wherever_it_is_asked_for_and_nowhere_else() {
+        let message = |more: &str| {
+            parse(&format!(
+                r#"{{"model":"m","messages":[{{"role":"user","content":[{{"type":"text","text":"x"{more}}}]}}]}}"#
+            ))
+        };
+        let field = |more: &str| message(more).unwrap().price_field;
+        for key in ["ttl", "t\\u0074l"] {
+            let asked = format!(r#","cache_control":{{"type":"ephemeral","{key}":"1h"}}"#);
+            assert_eq!(field(&asked).as_deref(), Some("cache_control.ttl"), "{asked}");
+        }
+        assert_eq!(field(r#","cache_control":{"type":"ephemeral","ttl":"5m"}"#), None);
+        let tool = r#","tools":[{"type":"function","function":{"name":"dns","parameters":{"properties":{"ttl":{}}}}}]"#;
+        assert_eq!(with(tool).unwrap().price_field, None, "a tool may have a parameter of that name");
+        for odd in [r#","Type":"image_url""#, r#","cache_control":{"TTL":"1h"}"#, r#","Cache_Control":{}"#] {
+            assert!(message(odd).is_err(), "{odd}");
+        }
+        assert!(with(r#","stream_options":{"Include_Usage":false}"#).is_err());
+        assert!(with(r#","tools":[{"type":"function","Type":"web_search"}]"#).is_err());
+        assert!(with(&format!(r#","session_id":"{}""#, "s".repeat(257))).is_err());
+        assert!(with(r#","n":129"#).is_err());
     }
 
     #[test]

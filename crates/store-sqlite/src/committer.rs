@@ -233,7 +233,9 @@ impl<S: HoldsQueue> Committer<S> {
                 if !self.stalled.swap(true, Ordering::AcqRel) {
                     tracing::error!(%error, records = group.len(), "the ledger cannot be written; admission is closed");
                 }
-                for item in group.iter_mut() {
+                // Those behind it cannot be written before it is.
+                let mut state = self.state.lock();
+                for item in group.iter_mut().chain(&mut state.queue().items) {
                     if item.waiter.as_ref().is_some_and(|waiter| waiter.impatient)
                         && let Some(waiter) = item.waiter.take()
                     {

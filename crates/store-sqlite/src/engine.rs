@@ -102,6 +102,15 @@ pub struct State {
     pub used: HashMap<KeyId, Timestamp>,
 }
 
+impl State {
+    /// Notes that a key was used, for whoever asks and for the next fold.
+    pub fn touch(&mut self, key: KeyId, at: Timestamp) {
+        self.book.touch_key(key, at);
+        let newest = self.used.entry(key).or_insert(at);
+        *newest = (*newest).max(at);
+    }
+}
+
 impl HoldsQueue for State {
     fn queue(&mut self) -> &mut Queue {
         &mut self.queue

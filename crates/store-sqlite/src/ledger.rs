@@ -175,8 +175,7 @@ impl SqliteStore {
 
 fn enqueue_settlement(state: &mut State, open: Open, settlement: Settlement) -> crate::committer::Ticket {
     if settlement.outcome != Outcome::Released {
-        let newest = state.used.entry(open.key).or_insert(open.admitted_at);
-        *newest = (*newest).max(open.admitted_at);
+        state.touch(open.key, open.admitted_at);
     }
     let epoch = state.epoch;
     state.queue.push_waited(Record::Settle { epoch, open, settlement: Box::new(settlement) }, false)

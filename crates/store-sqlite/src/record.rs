@@ -92,8 +92,8 @@ const PUBLISH_PRICE: &str =
 const FOLD_BALANCE: &str = "INSERT INTO balances (scope, id, kind, span, number, spent) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
 ON CONFLICT (scope, id, kind, span) DO UPDATE SET number = excluded.number, spent = excluded.spent";
 
-const FOLD_KEY_USE: &str = "INSERT INTO key_use (key, last_used_at) VALUES (?1, ?2)
-ON CONFLICT (key) DO UPDATE SET last_used_at = excluded.last_used_at";
+pub const FOLD_KEY_USE: &str = "INSERT INTO key_use (key, last_used_at) VALUES (?1, ?2)
+ON CONFLICT (key) DO UPDATE SET last_used_at = max(last_used_at, excluded.last_used_at)";
 
 pub const SET_META: &str = "INSERT INTO meta (name, value) VALUES (?1, ?2)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value";

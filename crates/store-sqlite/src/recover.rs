@@ -17,7 +17,7 @@ use tollgate_store::{Outcome, Settlement, SettlementFacts};
 use crate::clock::GuardedClock;
 use crate::committer::Queue;
 use crate::engine::{OpenError, State};
-use crate::record::{Record, SET_META, Writer};
+use crate::record::{FOLD_KEY_USE, Record, SET_META, Writer};
 use crate::rows;
 
 /// What a start finds.
@@ -30,7 +30,8 @@ pub struct Recovered {
 const KEYS: &str = "SELECT {columns} FROM keys WHERE deleted_at IS NULL";
 
 const TAIL: &str =
-    "SELECT r.row, r.key, r.workspace, r.admitted_at, r.credits, r.byok, r.price, s.epoch, s.credits, s.byok
+    "SELECT r.row, r.key, r.workspace, r.admitted_at, r.credits, r.byok, r.price, s.epoch, s.credits, s.byok,
+    s.outcome = 'released'
 FROM reservations r LEFT JOIN settlements s ON s.row = r.row
 WHERE r.row >= ?1                            -- nothing below was open at the last fold
     AND (s.row IS NULL OR s.epoch >= ?2)     -- still open, or settled behind the fold
@@ -163,6 +164,7 @@ fn replay(
 ) -> Result<Timestamp, OpenError> {
     let mut newest = Timestamp::default();
     let mut lost = Vec::new();
+    let mut used = db.prepare(FOLD_KEY_USE)?;
     let mut statement = db.prepare(TAIL)?;
     let mut tail = statement.query(params![low_row, epoch])?;
     while let Some(row) = tail.next()? {
@@ -182,7 +184,11 @@ fn replay(
         };
         let (key, admitted_at) = (open.key, open.admitted_at);
         book.correct(&Correction { key, workspace: open.workspace, admitted_at, amounts: charge });
-        book.touch_key(key, admitted_at);
+        if row.get::<_, Option<bool>>(10)? != Some(true) {
+            book.touch_key(key, admitted_at);
+            // The next fold only knows of what is used from now on.
+            used.execute(params![key.0, admitted_at.micros()])?;
+        }
     }
     let mut statement = db.prepare(CORRECTIONS)?;
     let mut found = statement.query(params![low_correction, epoch])?;

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -32,9 +33,13 @@ impl<const POWER: bool> File<POWER> {
     }
 
     fn try_open(&self) -> Result<SqliteStore, OpenError> {
+        self.open_on(None)
+    }
+
+    fn open_on(&self, refuse_commits: Option<Arc<AtomicBool>>) -> Result<SqliteStore, OpenError> {
         let durability = if POWER { Durability::Power } else { Durability::Process };
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        SqliteStore::open(Options { path: self.path(), durability, clock, seed: [7; 32], refuse_commits: None })
+        SqliteStore::open(Options { path: self.path(), durability, clock, seed: [7; 32], refuse_commits })
     }
 
     fn change(&self, sql: &str) {
@@ -88,6 +93,16 @@ async fn a_second_owner_is_refused_and_the_first_goes_on() {
     assert!(matches!(file.try_open(), Err(OpenError::InUse)));
     file.close(store).await;
     file.close(file.open().await).await;
+}
+
+#[tokio::test]
+async fn a_store_whose_disk_refuses_can_still_be_closed() {
+    let power = File::<true>::new(Timestamp::parse_utc("2026-01-01T00:00:00Z").unwrap()).await;
+    let process = opened_once().await;
+    let refuse = || Some(Arc::new(AtomicBool::new(true)));
+    for store in [power.open_on(refuse()).unwrap(), process.open_on(refuse()).unwrap()] {
+        assert!(store.close().await.is_err(), "the last fold is not written");
+    }
 }
 
 #[tokio::test]

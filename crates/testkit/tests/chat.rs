@@ -186,6 +186,10 @@ async fn a_dearer_fallback_is_tried_where_the_budget_has_room_for_it() {
     assert_eq!(settled(&rich).await, 120);
     assert_eq!(poor.chat(100, json!({})).await.status, 503);
     assert_eq!((settled(&poor).await, dear.calls()), (0, 1));
+    let alone = rich.chat(100, json!({"provider": {"allow_fallbacks": false}})).await;
+    assert_eq!((alone.status.as_u16(), dear.calls()), (503, 1), "the caller wanted no other");
+    let listed = rich.chat(100, json!({"provider": {"allow_fallbacks": false, "order": ["scripted", "dear"]}})).await;
+    assert_eq!((listed.status.as_u16(), dear.calls()), (200, 2), "the caller's own list is gone through");
 }
 
 #[tokio::test]

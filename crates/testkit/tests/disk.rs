@@ -31,6 +31,20 @@ async fn a_disk_that_refuses_commits_closes_admission_and_opens_it_again() {
 }
 
 #[tokio::test]
+async fn calls_that_come_together_on_a_broken_disk_are_all_refused() {
+    let app = TestApp::start().await;
+    let key = std::sync::Arc::new(app.key().limit("1").create().await);
+    app.break_disk(true);
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..32 {
+        let key = std::sync::Arc::clone(&key);
+        calls.spawn(async move { key.chat(100, json!({})).await.status });
+    }
+    assert_eq!(calls.join_all().await, [503; 32]);
+    assert_eq!(app.provider.calls(), 0);
+}
+
+#[tokio::test]
 async fn a_settlement_that_cannot_be_written_delivers_the_answer_without_usage_and_is_written_later() {
     let limits = tollgate_gateway::Limits { settle_wait: std::time::Duration::from_millis(200), ..Default::default() };
     let app = TestApp::with(|_| {}, limits).await;

@@ -55,10 +55,13 @@ fn hand_over(secret: &KeySecret, database: &Path) -> Result<(), Failure> {
     let mut name = database.as_os_str().to_owned();
     name.push(".management-key");
     let path = PathBuf::from(name);
-    let written = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
-    written
-        .and_then(|mut file| writeln!(file, "{}", secret.reveal()))
-        .map_err(|error| Failure::new(Kind::Failed, format!("{}: {error}", path.display())))?;
+    // Never into a file that was there, with whatever rights it has. That there was none is no failure.
+    let _ = std::fs::remove_file(&path);
+    let written = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+    written.and_then(|mut file| writeln!(file, "{}", secret.reveal())).map_err(|error| {
+        let fact = format!("the first management key could not be written to {}: {error}", path.display());
+        Failure::new(Kind::Failed, fact).next("`tollgate management-keys create` makes another one")
+    })?;
     tracing::info!(file = %path.display(), "the first management key was written to a file");
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::generation::GenerationRow;
 use crate::key::{Key, KeyChange, KeyId, KeyRejected};
 use crate::money::MoneyError;
 use crate::pricing::Bound;
-use crate::time::Windows;
+use crate::time::{WindowKind, Windows};
 use crate::workspace::WorkspaceId;
 use crate::{Timestamp, Usd};
 
@@ -229,11 +229,15 @@ impl Book {
             return true;
         }
         let usable = self.keys.get(&open.key).is_some_and(|account| account.key.usable_at(now).is_ok());
-        let fits = |state: &BudgetState| !state.counts(MoneyKind::Credits) || more <= state.free();
+        let (windows, present) = (Windows::at(open.admitted_at), Windows::at(now));
+        // It is booked where it was admitted: once that window has ended, nobody knows any more what fits there.
+        let fits = |state: &BudgetState| {
+            let kind = WindowKind::of(state.budget.reset);
+            !state.counts(MoneyKind::Credits) || (windows.of(kind) == present.of(kind) && more <= state.free())
+        };
         if !usable || !self.budgets(open.key, now).iter().all(fits) {
             return false;
         }
-        let windows = Windows::at(open.admitted_at);
         self.each_balance(open.key, open.workspace, |balance| balance.hold(Amounts::credits(more), &windows));
         self.open.insert(row, Open { hold: Amounts { credits: to, ..open.hold }, ..open });
         true
@@ -258,7 +262,6 @@ impl Book {
             balance.spend(charge, &windows);
         });
         self.mark_dirty(open.key, open.workspace);
-        self.touch_key(open.key, open.admitted_at);
         Closed::Now(open)
     }
 
@@ -290,7 +293,7 @@ mod tests {
     use crate::Price;
     use crate::key::{KeyHash, NewKey};
     use crate::pricing::{MediaUnits, OutputCap, PriceList};
-    use crate::time::{LimitReset, WindowKind};
+    use crate::time::LimitReset;
     use proptest::prelude::*;
 
     fn key(limit: Option<i64>, limit_reset: Option<LimitReset>) -> Key {
@@ -385,14 +388,19 @@ mod tests {
                         }
                     }
                     Step::Raise { row, to } => {
-                        let free = book.budgets(KeyId(1), now).first().map(BudgetState::free);
+                        let budget = book.budgets(KeyId(1), now).first().copied();
                         let raised = book.raise(GenerationRow(row), Usd::from_nanos(to), now);
-                        let Some((_, held)) = holds.get_mut(&row) else {
+                        let Some((at, held)) = holds.get_mut(&row) else {
                             prop_assert!(!raised);
                             continue;
                         };
                         let more = to - *held;
-                        prop_assert_eq!(raised, more <= 0 || free.is_none_or(|free| more <= free.nanos()));
+                        let fits = budget.is_none_or(|state| {
+                            let window = WindowKind::of(state.budget.reset);
+                            let same = Windows::at(*at).of(window) == Windows::at(now).of(window);
+                            same && more <= state.free().nanos()
+                        });
+                        prop_assert_eq!(raised, more <= 0 || fits);
                         *held = if raised { to.max(*held) } else { *held };
                     }
                     Step::Settle { row, charge } => {

@@ -19,6 +19,8 @@ use super::{Broken, Head};
 const BYTES_PER_TOKEN: usize = 4;
 /// Tokens of an answer whose length nobody asked for: so many, and one more for each four of the prompt.
 const TOKENS_DEFAULT: u64 = 24;
+/// Tokens of all choices of an answer at the most: it is made in memory.
+const TOKENS_MAX: u64 = 1 << 16;
 const WORDS: [&str; 8] = ["Spending", "limits", "hold", "when", "money", "is", "reserved", "first"];
 
 /// One step of the script.
@@ -54,14 +56,16 @@ impl SimulatedCall {
         let prompt = len(prompt_bytes.div_ceil(BYTES_PER_TOKEN));
         let cap = request["max_completion_tokens"].as_u64().unwrap_or(u64::MAX);
         let wanted = directive.tokens.unwrap_or_else(|| TOKENS_DEFAULT.saturating_add(prompt / 4));
-        let tokens = wanted.min(cap);
+        let choices = request["n"].as_u64().unwrap_or(1);
+        let most = cap.min(TOKENS_MAX.checked_div(choices).unwrap_or(TOKENS_MAX));
+        let tokens = wanted.min(most);
         let answer = Answer {
             created: now,
             model: request["model"].as_str().unwrap_or("simulated").to_owned(),
             prompt,
             tokens,
-            choices: request["n"].as_u64().unwrap_or(1),
-            finish: if wanted > cap { "length" } else { "stop" },
+            choices,
+            finish: if wanted > most { "length" } else { "stop" },
         };
         let stream = request["stream"].as_bool().unwrap_or(false);
         let script = if directive.status >= 400 {

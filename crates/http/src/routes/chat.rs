@@ -26,7 +26,9 @@ where
         Ok(answer) => success(answer),
         Err(error) => {
             let mut response: Response = error.into_response();
-            response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            let headers = response.headers_mut();
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
             response.map(ApiBody::Plain)
         }
     }
