@@ -19,14 +19,16 @@ pub struct Found {
     pub admitted_at: Timestamp,
     pub model: String,
     pub provider: String,
+    pub hold: Amounts,
     pub settlement: Settlement,
 }
 
 const FIND: &str = "SELECT s.outcome, s.key, s.workspace, s.admitted_at, s.price, s.cost_total, s.cost_prompt, s.metered,
     s.prompt, s.cached, s.cache_write, s.prompt_audio, s.completion, s.reasoning, s.completion_audio, s.completion_image,
     s.streamed, s.cancelled, s.finish_reason, s.native_finish, s.upstream_id, s.latency_ms, s.generation_ms,
-    s.user_agent, s.http_referer, s.session_id, s.attempts, coalesce(p.model, ''), coalesce(p.provider, '')
-FROM settlements s LEFT JOIN price_versions p ON p.id = s.price
+    s.user_agent, s.http_referer, s.session_id, s.attempts, coalesce(p.model, ''), coalesce(p.provider, ''),
+    r.credits, r.byok
+FROM settlements s JOIN reservations r ON r.row = s.row LEFT JOIN price_versions p ON p.id = s.price
 WHERE s.row = ?1";
 
 const CHARGE: &str = "SELECT s.credits + coalesce(sum(c.credits), 0), s.byok + coalesce(sum(c.byok), 0)
@@ -92,6 +94,7 @@ fn read(row: GenerationRow, charge: Amounts, found: &Row<'_>) -> rusqlite::Resul
         admitted_at: Timestamp::from_micros(found.get(3)?),
         model: found.get(27)?,
         provider: found.get(28)?,
+        hold: Amounts { credits: Usd::from_nanos(found.get(29)?), byok: Usd::from_nanos(found.get(30)?) },
         settlement,
     })
 }

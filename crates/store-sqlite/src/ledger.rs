@@ -157,6 +157,7 @@ impl Ledger for SqliteStore {
             admitted_at: found.admitted_at,
             model: found.model,
             provider: found.provider,
+            hold: found.hold,
             settlement: found.settlement,
         }))
     }

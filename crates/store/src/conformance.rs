@@ -343,7 +343,7 @@ async fn a_generation_is_remembered_as_it_was<E: Engine>() {
     db.store.settle(settled.clone()).await.unwrap();
     let db = db.reopened().await;
     let found = db.store.generation(held.id.as_str()).await.unwrap().unwrap();
-    assert_eq!(found.settlement, settled);
+    assert_eq!((found.settlement, found.hold.credits.nanos()), (settled, 60));
     assert_eq!((found.key, found.workspace), (key.key.id, key.workspace));
     assert_eq!((found.model.as_str(), found.provider.as_str()), ("a/b", "p"));
     assert_eq!((found.id, found.admitted_at), (held.id, held.admitted_at));

@@ -172,6 +172,8 @@ pub struct GenerationRecord {
     pub model: String,
     /// The provider's slug.
     pub provider: String,
+    /// What was held for it at the end: a cost beyond that is an overrun.
+    pub hold: Amounts,
     /// The settlement, with corrections added to its charge.
     pub settlement: Settlement,
 }

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
 
 use serde_json::{Value, json};
-use testkit::{MODEL, Provider, Script, TestApp, TestKey};
+use testkit::{MODEL, Provider, Script, TestApp, TestKey, nanos};
 use tollgate::config::Config;
 use tollgate_client::RawAnswer;
 use tollgate_gateway::Limits;
@@ -212,7 +212,13 @@ async fn an_overrun_is_recorded_whole_and_never_hidden() {
     let app = TestApp::start().await;
     let key = app.key().limit_nanos(2_000).create().await;
     app.provider.script(Script::Usage(json!({"prompt_tokens": 10, "completion_tokens": 400})));
-    assert_eq!(key.chat(100, json!({})).await.status, 200);
+    let answer = key.chat(100, json!({})).await;
+    assert_eq!(answer.status, 200);
+    let path = format!("/api/v1/generation?id={}", answer.headers["x-generation-id"].to_str().unwrap());
+    let shown = body(&key.client.raw(http::Method::GET, &path, None).await.unwrap());
+    let overrun = nanos(&shown["data"]["overrun"]);
+    // 4,010 less the cap's 1,000 and the bound of the prompt.
+    assert!((2_500..3_010).contains(&overrun), "{shown}");
     let current = key.client.current_key().await.unwrap();
     assert_eq!(current.usage.0.nanos(), 4_010);
     assert_eq!(current.limit_remaining.unwrap().0.nanos(), -2_010);

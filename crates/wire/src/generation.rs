@@ -102,6 +102,9 @@ pub struct Generation {
     /// How its bill was found: `settled`, `estimated`, `implausible`, `released`, `lost`. Ours.
     #[serde(default)]
     pub settlement: String,
+    /// What it cost in USD beyond all that was reserved for it: the provider broke its word. Ours.
+    #[serde(default)]
+    pub overrun: Amount,
 }
 
 /// One try at one provider.

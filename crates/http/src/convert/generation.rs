@@ -1,5 +1,6 @@
 //! Generations.
 
+use tollgate_domain::Usd;
 use tollgate_domain::usage::{Metered, TokenUsage};
 use tollgate_store::{GenerationRecord, Outcome};
 use tollgate_wire::{Amount, Generation, ProviderResponse};
@@ -47,6 +48,7 @@ pub fn generation(record: GenerationRecord) -> Generation {
         workspace_id: Some(record.workspace.to_string()),
         session_id: facts.session_id,
         settlement: settlement.outcome.as_str().to_owned(),
+        overrun: Amount(Usd::left_of(settlement.cost.total, record.hold.credits).max(Usd::ZERO)),
         ..Generation::default()
     }
 }
