@@ -156,6 +156,7 @@ impl Gateway {
         candidates: &[Candidate],
         reservation: Reservation,
     ) -> Result<Guard, ChatError> {
+        let granted = reservation.cap;
         let mut pending = Pending { shared: Arc::clone(&self.shared), price: None, held: Some(reservation) };
         let mut attempts: Vec<Attempt> = Vec::new();
         let mut last = None;
@@ -222,7 +223,8 @@ impl Gateway {
             let (failure, retry, given_back) = conclude(guard, failed).await;
             last = Some(failure);
             let Some((reservation, facts)) = given_back else { break };
-            pending.held = Some(reservation);
+            // The cap of this try was its model's; the next one's is its own.
+            pending.held = Some(Reservation { cap: granted, ..reservation });
             attempts = facts.attempts;
             if !retry {
                 break;
@@ -403,8 +405,8 @@ impl Pending {
     async fn raised(&mut self, candidate: &Candidate) -> Option<Reservation> {
         let held = self.held.as_mut()?;
         self.price = Some(Arc::clone(&candidate.endpoint));
-        held.cap = candidate.cap(held.cap);
-        let cost = candidate.bound.at(held.cap).ok()?;
+        let cap = candidate.cap(held.cap);
+        let cost = candidate.bound.at(cap).ok()?;
         if cost > held.hold {
             let raised = self.shared.app.store().raise(held.row, cost, candidate.endpoint.version).await;
             if !raised.is_ok_and(|raised| raised) {
@@ -412,7 +414,7 @@ impl Pending {
             }
             held.hold = cost;
         }
-        Some(held.clone())
+        Some(Reservation { cap, ..held.clone() })
     }
 
     /// Gives back what is held: nothing was billed.

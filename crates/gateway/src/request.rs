@@ -301,6 +301,17 @@ impl Reader {
         Ok(())
     }
 
+    /// The function of a tool, whose parameters are the caller's own.
+    fn function(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
+        scanner.object(|scanner, member| {
+            unfolded(&member, &["cache_control"])?;
+            if member.key == "cache_control" {
+                return self.cache_control(scanner);
+            }
+            scanner.value().map(|_| ())
+        })
+    }
+
     /// A cache that lives longer than usual is written at another price.
     fn cache_control(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
         if scanner.peek()? != Kind::Object {
@@ -348,8 +359,10 @@ impl Reader {
             if scanner.peek()? == Kind::Object {
                 scanner.object(|scanner, member| {
                     unfolded(&member, &["type", "function", "cache_control"])?;
-                    if member.key == "cache_control" {
-                        return self.cache_control(scanner);
+                    match &*member.key {
+                        "cache_control" => return self.cache_control(scanner),
+                        "function" if scanner.peek()? == Kind::Object => return self.function(scanner),
+                        _ => {}
                     }
                     let value = scanner.value()?;
                     function |= member.key == "type" && scanner.text(value.span) == "\"function\"";
@@ -557,6 +570,8 @@ mod tests {
         assert_eq!(field(r#","cache_control":{"type":"ephemeral","ttl":"5m"}"#), None);
         let tool = r#","tools":[{"type":"function","function":{"name":"dns","parameters":{"properties":{"ttl":{}}}}}]"#;
         assert_eq!(with(tool).unwrap().price_field, None, "a tool may have a parameter of that name");
+        let tool = r#","tools":[{"type":"function","function":{"name":"f","cache_control":{"ttl":"1h"}}}]"#;
+        assert_eq!(with(tool).unwrap().price_field.as_deref(), Some("cache_control.ttl"));
         for odd in [r#","Type":"image_url""#, r#","cache_control":{"TTL":"1h"}"#, r#","Cache_Control":{}"#] {
             assert!(message(odd).is_err(), "{odd}");
         }

@@ -48,7 +48,7 @@ impl SqliteStore {
             let record = Record::PublishPrice { version, model, provider, content, at };
             (version, Self::enqueue(&mut state, record))
         };
-        self.wait(ticket, 0).await?;
+        self.wait(ticket).await?;
         tracing::info!(model = endpoint.model, provider = endpoint.provider, version = version.0, "new price version");
         Ok(version)
     }

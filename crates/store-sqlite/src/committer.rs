@@ -1,9 +1,8 @@
 //! Group commit: whatever queued up while the last group was written is the next group.
 //!
-//! With [`Durability::Power`] each group ends in a flush of the disk, on a thread of its own, so that nobody else waits for
-//! the disk; only a call that is alone flushes in person, which spares it two wake-ups of threads. With
-//! [`Durability::Process`] a group is a write to the page cache, cheap enough for the runtime's own threads: whoever waits
-//! and finds the queue unattended leads: it yields once where others are at work, so that they join, and commits for all.
+//! With [`Durability::Power`] each group ends in a flush of the disk, on a thread of its own. With [`Durability::Process`]
+//! a group is a write to the page cache, cheap enough for the runtime's own threads: whoever waits and finds
+//! the queue unattended leads: it yields once where others are at work, so that they join, and commits for all.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -20,9 +19,6 @@ use crate::record::{Record, Writer};
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause between two tries of the same group.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
-
-/// From so many others in flight on, a leader waits a turn of the scheduler for them to join its group.
-const CROWD: usize = 4;
 
 /// How a waiter learns that its record is durable.
 #[derive(Debug)]
@@ -114,42 +110,26 @@ impl<S: HoldsQueue> Committer<S> {
         }
     }
 
-    /// The same, for a caller that waits while `others` are in flight: where nobody leads, and it may, it leads itself and
-    /// commits one group on its own thread. In a crowd it yields first, so that requests that are ready join the group.
-    pub async fn attend_in_person(self: &Arc<Self>, others: usize) {
-        if self.durability == Durability::Power && others > 0 {
+    /// The same, for a caller that waits: where nobody leads, it leads itself, and commits one group on its own thread.
+    /// With `crowd` it yields first, so that requests that are ready join the group.
+    pub async fn attend_in_person(self: &Arc<Self>, crowd: bool) {
+        if self.durability == Durability::Power {
             self.wake.notify_one();
             return;
         }
         if !self.take_lead() {
             return;
         }
-        if others > CROWD {
+        if crowd {
             let mut handover = Handover(Some(self));
             tokio::task::yield_now().await;
             handover.0 = None;
         }
         let mut group = std::mem::take(&mut self.state.lock().queue().items);
         if !self.commit(&mut group) {
-            self.hand_over(group);
+            self.lead_in_background(group);
         } else if !self.leave_lead() {
-            self.hand_over(Vec::new());
-        }
-    }
-
-    /// Leaves the lead, and the `group` that could not be written, to whoever writes in the background.
-    fn hand_over(self: &Arc<Self>, mut group: Vec<Item>) {
-        match self.durability {
-            Durability::Process => self.lead_in_background(group),
-            Durability::Power => {
-                let mut state = self.state.lock();
-                let queue = state.queue();
-                group.append(&mut queue.items);
-                queue.items = group;
-                queue.attended = false;
-                drop(state);
-                self.wake.notify_one();
-            }
+            self.lead_in_background(Vec::new());
         }
     }
 
@@ -265,25 +245,20 @@ fn write_loop<S: HoldsQueue>(weak: &Weak<Committer<S>>) {
     while let Some(committer) = weak.upgrade() {
         if group.is_empty() {
             let mut state = committer.state.lock();
-            if state.queue().items.is_empty() || state.queue().attended {
+            if state.queue().items.is_empty() {
                 if state.queue().closing {
                     return;
                 }
                 // The time limit lets the thread notice that nobody holds the committer any more.
                 committer.wake.wait_for(&mut state, RETRY_PAUSE_MAX);
             }
-            let queue = state.queue();
-            if !queue.attended {
-                group = std::mem::take(&mut queue.items);
-                queue.attended = !group.is_empty();
-            }
+            group = std::mem::take(&mut state.queue().items);
         }
         if group.is_empty() {
             continue;
         }
         if committer.commit(&mut group) {
             group.clear();
-            committer.state.lock().queue().attended = false;
             pause = RETRY_PAUSE;
         } else {
             let mut state = committer.state.lock();

@@ -23,6 +23,9 @@ use crate::record::Record;
 /// Statements that stay prepared.
 const STATEMENTS_MAX: usize = 64;
 
+/// From so many calls in flight on, a leader waits a turn of the scheduler for others to join its group.
+const CROWD: usize = 4;
+
 /// What a commit survives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -164,7 +167,7 @@ impl SqliteStore {
             let mut state = self.state.lock();
             self.fold_waited(&mut state)
         };
-        let written = self.wait(ticket, 0).await;
+        let written = self.wait(ticket).await;
         self.committer.close();
         // Whoever still holds this store can no longer write, and another process may own the file.
         drop(self.connection.lock().take());
@@ -194,10 +197,9 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Waits until a record is durable, on behalf of `own` calls that are in flight.
-    pub(crate) async fn wait(&self, ticket: Ticket, own: usize) -> Result<(), StoreError> {
-        let others = self.state.lock().book.open_count().saturating_sub(own);
-        self.committer.attend_in_person(others).await;
+    pub(crate) async fn wait(&self, ticket: Ticket) -> Result<(), StoreError> {
+        let crowd = self.state.lock().book.open_count() > CROWD;
+        self.committer.attend_in_person(crowd).await;
         ticket.durable().await.map_err(|Stalled(why)| StoreError::Unavailable(why))
     }
 

@@ -40,7 +40,7 @@ impl KeyStore for SqliteStore {
             let ticket = Self::enqueue(&mut state, Record::CreateKey(Box::new(key)));
             (state.view(id, now), ticket)
         };
-        self.wait(ticket, 0).await?;
+        self.wait(ticket).await?;
         view.ok_or_else(|| StoreError::Corrupt("a key vanished while it was created".to_owned()))
     }
 
@@ -58,7 +58,7 @@ impl KeyStore for SqliteStore {
             let ticket = Self::enqueue(&mut state, Record::UpdateKey(Box::new(key)));
             (state.view(id, now), ticket)
         };
-        self.wait(ticket, 0).await?;
+        self.wait(ticket).await?;
         Ok(view)
     }
 
@@ -74,7 +74,7 @@ impl KeyStore for SqliteStore {
             }
             Self::enqueue(&mut state, Record::DeleteKey { id, at })
         };
-        self.wait(ticket, 0).await?;
+        self.wait(ticket).await?;
         Ok(true)
     }
 

@@ -72,7 +72,7 @@ impl Ledger for SqliteStore {
             }
         };
         let mut undecided = Undecided { store: self, want: Some(want) };
-        self.wait(ticket, 1).await?;
+        self.wait(ticket).await?;
         undecided.want = None;
         let id = self.cipher.id(want.row, admitted_at);
         Ok(Admission::Granted(Reservation { row: want.row, id, key: want.key, admitted_at, hold, cap }))
@@ -88,7 +88,7 @@ impl Ledger for SqliteStore {
             let Some(open) = state.book.open_at(row).cloned() else { return Ok(false) };
             state.queue.push_waited(Record::Reserve { row, open, price }, true)
         };
-        self.wait(ticket, 1).await?;
+        self.wait(ticket).await?;
         Ok(true)
     }
 
@@ -103,7 +103,7 @@ impl Ledger for SqliteStore {
         };
         match ticket {
             Some(ticket) => {
-                self.wait(ticket, 0).await?;
+                self.wait(ticket).await?;
                 Ok(Settled { charge, first: true })
             }
             // A repeat: the first answer stands, wherever it is by now.
@@ -138,7 +138,7 @@ impl Ledger for SqliteStore {
             state.next_correction = state.next_correction.saturating_add(1);
             Self::enqueue(&mut state, Record::Correct(Box::new(correct)))
         };
-        self.wait(ticket, 0).await?;
+        self.wait(ticket).await?;
         self.recorded_charge(row).await
     }
 

@@ -16,7 +16,7 @@ impl ManagementStore for SqliteStore {
             let (mut state, now) = self.lock_seen();
             create(&mut state, key, now)
         };
-        self.wait(ticket, 0).await?;
+        self.wait(ticket).await?;
         Ok(created)
     }
 
@@ -29,7 +29,7 @@ impl ManagementStore for SqliteStore {
             }
             create(&mut state, key, now)
         };
-        self.wait(ticket, 0).await?;
+        self.wait(ticket).await?;
         Ok(Some(created))
     }
 
@@ -50,7 +50,7 @@ impl ManagementStore for SqliteStore {
             }
             Self::enqueue(&mut state, Record::RevokeManagementKey { id, at })
         };
-        self.wait(ticket, 0).await?;
+        self.wait(ticket).await?;
         Ok(true)
     }
 }
