@@ -25,28 +25,7 @@ class Server:
     def __init__(self, stack, folder, database, binary, upstream, durability, wrapper=()):
         self.port = bench.free_port()
         config = folder / f"{database.stem}.toml"
-        config.write_text(f"""[server]
-listen = "127.0.0.1:{self.port}"
-grace_seconds = 2
-[database]
-url = "sqlite://{database}"
-durability = "{durability}"
-[log]
-level = "warn"
-[[providers]]
-slug = "mock"
-kind = "openai"
-base_url = "http://127.0.0.1:{upstream}/v1"
-[[models]]
-id = "bench/ns"
-provider = "mock"
-upstream_id = "bench-ns"
-context_length = 100000
-max_output_tokens = 1000
-pricing = {{ prompt = "0.00000015", completion = "0.0000006" }}
-""")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("TOLLGATE_")}
-        environment["TOLLGATE_BOOTSTRAP_MANAGEMENT_KEY"] = MANAGEMENT_KEY
+        environment = bench.configure(config, self.port, database, durability, upstream, MANAGEMENT_KEY)
         command = ["taskset", "-c", "0", *wrapper, str(binary), "serve", "--config", str(config)]
         self.pid = stack.enter_context(bench.running("tollgate", command, self.port, folder, patience=120, env=environment, cwd=folder))
         self.connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)

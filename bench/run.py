@@ -186,10 +186,8 @@ http {{
         yield Peer(pid, (whole, stream), "/v1/chat/completions", "bench-")
 
 
-@contextlib.contextmanager
-def tollgate(folder, upstream, binary, durability):
-    port, management_key = free_port(), "sk-or-v1-" + secrets.token_hex(32)
-    config = folder / f"tollgate-{durability}.toml"
+def configure(config, port, database, durability, upstream, management_key):
+    """Writes tollgate's configuration, with a model for each scenario; the environment that goes with it."""
     models = "".join(f"""
 [[models]]
 id = "bench/{scenario}"
@@ -203,7 +201,8 @@ pricing = {{ prompt = "0.00000015", completion = "0.0000006" }}
 listen = "127.0.0.1:{port}"
 grace_seconds = 2
 [database]
-url = "sqlite://{folder}/{durability}.db"
+url = "sqlite://{database}"
+durability = "{durability}"
 [log]
 level = "warn"
 [[providers]]
@@ -213,8 +212,14 @@ base_url = "http://127.0.0.1:{upstream}/v1"
 api_key_env = "BENCH_PROVIDER_KEY"
 {models}""")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TOLLGATE_")}
-    environment |= {"TOLLGATE_BOOTSTRAP_MANAGEMENT_KEY": management_key, "TOLLGATE_DATABASE__DURABILITY": durability,
-                    "BENCH_PROVIDER_KEY": "none"}
+    return environment | {"TOLLGATE_BOOTSTRAP_MANAGEMENT_KEY": management_key, "BENCH_PROVIDER_KEY": "none"}
+
+
+@contextlib.contextmanager
+def tollgate(folder, upstream, binary, durability):
+    port, management_key = free_port(), "sk-or-v1-" + secrets.token_hex(32)
+    config, database = folder / f"tollgate-{durability}.toml", folder / f"{durability}.db"
+    environment = configure(config, port, database, durability, upstream, management_key)
     with running("tollgate", [str(binary), "serve", "--config", str(config)], port, folder, env=environment, cwd=folder) as pid:
         headers = {"authorization": f"Bearer {management_key}", "content-type": "application/json"}
         made = json.loads(ask(f"http://127.0.0.1:{port}/api/v1/keys", headers, json.dumps({"name": "bench", "limit": 1000000})))

@@ -79,14 +79,6 @@ impl PriceList {
         self.completion.max(self.reasoning_price())
     }
 
-    /// Whether nothing that this endpoint does costs anything.
-    pub fn is_free(&self) -> bool {
-        self.dearest_prompt() == Price::ZERO
-            && self.dearest_completion() == Price::ZERO
-            && self.request == Price::ZERO
-            && self.image == Price::ZERO
-    }
-
     fn reasoning_price(&self) -> Price {
         match self.internal_reasoning {
             Some(price) if price > Price::ZERO => price,

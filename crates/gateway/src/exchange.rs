@@ -172,7 +172,8 @@ impl Gateway {
             let body = request.forwarded(&endpoint.upstream_id, candidate.provider.cap_field(), reservation.cap);
             let called = candidate.provider.call(Bytes::from(body), reservation.admitted_at.seconds()).await;
             let Ok(call) = called else {
-                attempts.push(Attempt { provider: endpoint.provider.clone(), status: None, latency_ms: 0 });
+                let latency_ms = flight::millis(started);
+                attempts.push(Attempt { provider: endpoint.provider.clone(), status: None, latency_ms });
                 last = Some(failure(&endpoint.provider, FailureKind::Unreachable, &attempts));
                 continue;
             };

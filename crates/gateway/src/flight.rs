@@ -365,7 +365,8 @@ fn at(total: Usd, prompt: Usd) -> Cost {
     Cost { total, prompt, completion: Usd::left_of(total, prompt) }
 }
 
-fn millis(since: Instant) -> u64 {
+/// Milliseconds since an instant.
+pub fn millis(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -33,7 +33,6 @@ impl CatalogueStore for SqliteStore {
             };
             published.push(PricedEndpoint { version, endpoint });
         }
-        self.state.lock().endpoints.clone_from(&published);
         Ok(published)
     }
 }

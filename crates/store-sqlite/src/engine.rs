@@ -14,7 +14,7 @@ use tollgate_domain::key::{KeyId, ManagementKey};
 use tollgate_domain::ledger::Book;
 use tollgate_domain::workspace::{Workspace, WorkspaceId};
 use tollgate_domain::{IdCipher, KeyHash, Timestamp};
-use tollgate_store::{Clock, PricedEndpoint, StoreError};
+use tollgate_store::{Clock, StoreError};
 
 use crate::clock::GuardedClock;
 use crate::committer::{Committer, HoldsQueue, Queue, Stalled, Ticket};
@@ -100,7 +100,6 @@ pub struct State {
     pub listing: HashMap<WorkspaceId, BTreeSet<KeyId>>,
     pub management: HashMap<KeyHash, ManagementKey>,
     pub workspaces: Vec<Workspace>,
-    pub endpoints: Vec<PricedEndpoint>,
     /// Keys that were used since the last fold.
     pub used: HashMap<KeyId, Timestamp>,
 }

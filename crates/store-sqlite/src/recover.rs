@@ -79,7 +79,6 @@ pub fn recover(connection: &mut Connection, seed: &[u8; 32], now: Timestamp) -> 
         listing,
         management,
         workspaces,
-        endpoints: Vec::new(),
         used: HashMap::default(),
     };
     tx.commit()?;
