@@ -4,14 +4,22 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tollgate_app::App;
 use tollgate_domain::key::{ManagementKey, ManagementKeyId};
 
 use crate::failure::{Failure, Kind};
+
+/// Until a command has asked and was told.
+const CONVERSATION_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of a question.
+const ASK_BYTES_MAX: u64 = 64 << 10;
+/// The pause after a command broke off.
+const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a command asks.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -143,16 +151,19 @@ impl Listener {
         Ok(Self { listener, path: path.clone() })
     }
 
-    /// Answers, one connection after another.
+    /// Answers, one connection after another; none may keep the next one waiting for long.
     pub async fn serve(self, app: App) {
         loop {
-            match self.listener.accept().await {
-                Err(error) => tracing::warn!(%error, "cannot accept a command"),
-                Ok((stream, _)) => {
-                    if let Err(error) = converse(stream, &app).await {
-                        tracing::warn!(%error, "a command broke off");
-                    }
-                }
+            let conversed = match self.listener.accept().await {
+                Err(error) => Err(error),
+                Ok((stream, _)) => match tokio::time::timeout(CONVERSATION_TIMEOUT, converse(stream, &app)).await {
+                    Ok(conversed) => conversed,
+                    Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
+                },
+            };
+            if let Err(error) = conversed {
+                tracing::warn!(%error, "a command broke off");
+                tokio::time::sleep(FAILURE_PAUSE).await;
             }
         }
     }
@@ -168,7 +179,7 @@ impl Drop for Listener {
 async fn converse(stream: UnixStream, app: &App) -> std::io::Result<()> {
     let (reading, mut writing) = stream.into_split();
     let mut asked = String::new();
-    BufReader::new(reading).read_line(&mut asked).await?;
+    BufReader::new(reading.take(ASK_BYTES_MAX)).read_line(&mut asked).await?;
     let told = match serde_json::from_str(&asked) {
         Ok(ask) => perform(app, ask).await,
         Err(error) => Tell::Failed { why: error.to_string() },

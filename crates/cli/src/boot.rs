@@ -53,8 +53,8 @@ pub struct Booted {
     pub first_management_key: Option<KeySecret>,
     store: SqliteStore,
     server: Server,
-    tasks: Tasks,
     grace: Duration,
+    settle_wait: Duration,
     admin: Option<admin::Listener>,
 }
 
@@ -129,6 +129,7 @@ pub async fn boot(
         body_bytes_max: config.limits.body_bytes_max,
         header_timeout: Duration::from_secs(config.limits.header_timeout_seconds),
         body_timeout: Duration::from_secs(config.limits.body_timeout_seconds),
+        write_timeout: Duration::from_secs(config.limits.write_timeout_seconds),
         ..HttpLimits::default()
     };
     let tls = match &config.server.tls {
@@ -149,8 +150,8 @@ pub async fn boot(
         app,
         first_management_key,
         store,
-        server: Server::new(listener, tls, api, tasks.clone()),
-        tasks,
+        server: Server::new(listener, tls, api, tasks),
+        settle_wait: limits.settle_wait,
         grace: Duration::from_secs(config.server.grace_seconds),
         admin: Some(admin),
     })
@@ -193,11 +194,11 @@ impl Booted {
             };
             tokio::join!(folding.fold_regularly(), administering)
         };
-        tokio::select! {
-            () = self.server.run(stop, grace) => {}
-            _ = background => {}
-        }
-        if !self.tasks.finish(grace).await {
+        let settled = tokio::select! {
+            settled = self.server.run(stop, grace, self.settle_wait) => settled,
+            _ = background => false,
+        };
+        if !settled {
             tracing::warn!("calls were still under way at the end; they are booked as lost at the next start");
         }
         self.store.close().await.map_err(failed)

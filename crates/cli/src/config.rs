@@ -102,11 +102,13 @@ pub struct LimitsConfig {
     pub header_timeout_seconds: u64,
     /// Seconds until a client has sent its body.
     pub body_timeout_seconds: u64,
+    /// Seconds until a client that reads nothing of its answer loses the connection.
+    pub write_timeout_seconds: u64,
     /// Fewest completion tokens that an open cap may be lowered to.
     pub min_output_tokens: u64,
-    /// Seconds until a provider answers at all.
+    /// Seconds until a provider answers at all: its status, and of a stream the first event.
     pub head_timeout_seconds: u64,
-    /// Seconds between two reads from a provider.
+    /// Seconds between two events of a provider's stream, or two reads of another answer.
     pub idle_timeout_seconds: u64,
 }
 
@@ -238,6 +240,7 @@ impl Default for LimitsConfig {
             body_bytes_max: 32 << 20,
             header_timeout_seconds: 20,
             body_timeout_seconds: 120,
+            write_timeout_seconds: 60,
             min_output_tokens: 256,
             head_timeout_seconds: 600,
             idle_timeout_seconds: 300,

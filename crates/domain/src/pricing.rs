@@ -132,6 +132,9 @@ pub struct Bound {
     pub choices: u64,
     /// The cap on completion tokens of each choice.
     pub cap: OutputCap,
+    /// Whether something in the call can change its price in a way that the price list does not know: then this is no
+    /// bound, and no budget admits the call.
+    pub open_ended: bool,
 }
 
 impl Bound {
@@ -142,7 +145,7 @@ impl Bound {
             .times(prompt_tokens)
             .saturating_add(prices.image.times(media.images))
             .saturating_add(prices.request.times(1));
-        Self { prompt_tokens, fixed_picos, completion: prices.dearest_completion(), choices, cap }
+        Self { prompt_tokens, fixed_picos, completion: prices.dearest_completion(), choices, cap, open_ended: false }
     }
 
     /// The most that the call costs with `cap` completion tokens a choice.

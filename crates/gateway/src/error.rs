@@ -22,7 +22,7 @@ pub enum ChatError {
     #[error("no endpoints found for {0}")]
     NoEndpoint(String),
     /// A field leaves the price list in force, and a budget applies.
-    #[error("`{0}` changes the price of a call, and this key has a limit")]
+    #[error("`{0}` changes the price of a call, and a budget applies")]
     PriceField(String),
     /// The key may not be used any more.
     #[error("the key cannot be used")]

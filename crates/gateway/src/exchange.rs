@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 use tollgate_app::{App, Catalogue, Model};
-use tollgate_domain::ledger::{Amounts, MoneyKind};
+use tollgate_domain::ledger::{Amounts, MoneyKind, Refusal, RefusalReason};
 use tollgate_domain::pricing::{Bound, Cost, MediaUnits, OutputCap, PriceList};
 use tollgate_store::{
     Admission, Attempt, InferenceKey, Outcome, PricedEndpoint, Reservation, Reserve, Settlement, SettlementFacts,
@@ -48,6 +48,8 @@ pub struct Caller {
     pub user_agent: Option<String>,
     /// `HTTP-Referer`.
     pub http_referer: Option<String>,
+    /// `X-Request-Id`, for the log.
+    pub request_id: Box<str>,
 }
 
 /// An answer, ready to be sent with status 200.
@@ -72,6 +74,8 @@ struct Candidate {
     provider: Arc<Provider>,
     bound: Bound,
     media: MediaUnits,
+    /// Tokens that the media count at most.
+    media_tokens: u64,
 }
 
 impl Candidate {
@@ -109,25 +113,27 @@ impl Gateway {
     /// # Errors
     /// [`ChatError`]: there is no answer; whatever was held is settled or released.
     pub async fn chat(&self, caller: Caller, body: Bytes) -> Result<Answer, ChatError> {
-        let (request, candidates) = self.admit(&caller, body)?;
-        let reservation = self.reserve(&caller, &candidates).await?;
+        let (request, candidates) = self.admit(body)?;
+        let reservation = self.reserve(&caller, &request, &candidates).await?;
         let guard = self.forward(&caller, &request, &candidates, reservation).await?;
         if request.stream { Ok(stream(guard)) } else { whole(guard).await }
     }
 
     /// Understands the call and finds who may answer it.
-    fn admit(&self, caller: &Caller, body: Bytes) -> Result<(ChatRequest, Vec<Candidate>), ChatError> {
+    fn admit(&self, body: Bytes) -> Result<(ChatRequest, Vec<Candidate>), ChatError> {
         let request = ChatRequest::parse(body)?;
         let candidates = self.candidates(&request)?;
-        if let Some(field) = request.price_field.clone().filter(|_| caller.key.budgeted) {
-            return Err(ChatError::PriceField(field));
-        }
         self.shared.steps.reached(Step::Admitted);
         Ok((request, candidates))
     }
 
     /// Holds what the first candidate can cost.
-    async fn reserve(&self, caller: &Caller, candidates: &[Candidate]) -> Result<Reservation, ChatError> {
+    async fn reserve(
+        &self,
+        caller: &Caller,
+        request: &ChatRequest,
+        candidates: &[Candidate],
+    ) -> Result<Reservation, ChatError> {
         let store = self.shared.app.store();
         let Some(candidate) = candidates.first() else { return Err(ChatError::NoEndpoint(String::new())) };
         let want = Reserve {
@@ -141,6 +147,9 @@ impl Gateway {
             Admission::Granted(reservation) => {
                 self.shared.steps.reached(Step::Reserved);
                 Ok(reservation)
+            }
+            Admission::Refused(Refusal { reason: RefusalReason::Unbounded, .. }) => {
+                Err(ChatError::PriceField(request.price_field.clone().unwrap_or_default()))
             }
             Admission::Refused(refusal) => Err(ChatError::Budget(refusal)),
             Admission::Rejected(rejected) => Err(ChatError::Key(rejected)),
@@ -194,7 +203,10 @@ impl Gateway {
                 streamed: request.stream,
                 bound: candidate.bound,
                 media: candidate.media,
+                request_id: caller.request_id.clone(),
                 prompt_bytes: request.prompt.text_bytes,
+                media_tokens: candidate.media_tokens,
+                events: request.stream,
                 facts,
                 started,
                 head: None,
@@ -203,6 +215,8 @@ impl Gateway {
                 out: Vec::new(),
                 lines: Lines::default(),
                 last_data: started,
+                last_output: started,
+                begun: false,
                 timer: None,
                 reservation,
             });
@@ -233,7 +247,7 @@ impl Gateway {
         }
         if let (Some(failure), Some(held)) = (&last, &pending.held) {
             let (provider, kind) = (&failure.provider, failure.kind);
-            tracing::warn!(generation.id = %held.id, provider, ?kind, "no provider answered; nothing is charged");
+            tracing::warn!(request.id = caller.request_id, generation.id = %held.id, provider, ?kind, "no provider answered; nothing is charged");
         }
         pending.release(attempts).await;
         Err(ChatError::Provider(last.unwrap_or_else(|| failure("", FailureKind::Unreachable, &[]))))
@@ -296,13 +310,13 @@ fn candidate(
         None if size.images > 0 => model.context_length,
         None => 0,
     };
+    let media_tokens = images.saturating_add(if size.unbounded_parts > 0 { model.context_length } else { 0 });
     let counted = [
         size.text_bytes,
         extra.request,
         size.messages.saturating_mul(extra.message),
         size.tools.saturating_mul(extra.tool),
-        images,
-        if size.unbounded_parts > 0 { model.context_length } else { 0 },
+        media_tokens,
     ]
     .into_iter()
     .fold(0_u64, u64::saturating_add);
@@ -311,7 +325,8 @@ fn candidate(
         None => OutputCap::Open { most: model.max_output_tokens, least: limits.min_output_tokens },
     };
     let bound = Bound::new(prices, counted.min(model.context_length), media, request.choices, cap);
-    Candidate { endpoint: Arc::clone(endpoint), provider: Arc::clone(provider), bound, media }
+    let bound = Bound { open_ended: request.price_field.is_some(), ..bound };
+    Candidate { endpoint: Arc::clone(endpoint), provider: Arc::clone(provider), bound, media, media_tokens }
 }
 
 /// Waits for the beginning of an answer. `None`: a stream's provider is silent for so long that its caller must hear

@@ -83,9 +83,14 @@ pub struct Flight {
     pub call: Call,
     pub heading: Heading,
     pub streamed: bool,
+    /// `X-Request-Id`, for the log.
+    pub request_id: Box<str>,
     pub bound: Bound,
     pub media: MediaUnits,
     pub prompt_bytes: u64,
+    pub media_tokens: u64,
+    /// Whether the answer comes as events.
+    pub events: bool,
     pub facts: SettlementFacts,
     pub started: Instant,
     pub head: Option<Head>,
@@ -95,7 +100,12 @@ pub struct Flight {
     /// Output of a stream that was not passed on yet.
     pub out: Vec<u8>,
     pub lines: Lines,
+    /// When the provider last said anything that counts.
     pub last_data: Instant,
+    /// When the caller last heard anything.
+    pub last_output: Instant,
+    /// Whether the provider said anything that counts.
+    pub begun: bool,
     pub timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -120,6 +130,8 @@ impl Flight {
         let provider = self.endpoint.endpoint.provider.clone();
         let attempt = Attempt { provider, status: Some(head.status), latency_ms: millis(self.started) };
         self.facts.attempts.push(attempt);
+        // A stream was asked for, and a document came: an error, or the answer of a server that knows no streams.
+        self.events = self.streamed && !head.json;
         self.head = Some(head);
         self.shared.steps.reached(Step::Answered);
     }
@@ -140,11 +152,9 @@ impl Flight {
                 }
             }
         }
-        let mut read = false;
         loop {
             match self.call.poll_data(cx) {
                 Poll::Ready(Some(Ok(data))) => {
-                    read = true;
                     if let Err(ending) = self.feed(&data) {
                         return Poll::Ready(Progress::Ended(ending));
                     }
@@ -161,34 +171,42 @@ impl Flight {
                 Poll::Pending => break,
             }
         }
-        if read {
-            self.last_data = Instant::now();
+        if self.out.is_empty() {
+            return self.poll_timer(cx);
         }
-        if self.out.is_empty() { self.poll_timer(cx) } else { Poll::Ready(Progress::Output) }
+        self.last_output = self.last_data;
+        Poll::Ready(Progress::Output)
     }
 
+    /// Comes up when the caller ought to hear something, or the provider was silent for too long. The timer only looks
+    /// when it fires: setting it anew for each event would cost more than the event.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Progress> {
         let limits = &self.shared.limits;
-        let keep_alive = limits.keep_alive;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(keep_alive)));
+        let patience = if self.begun { limits.idle_timeout } else { limits.head_timeout };
+        let mut next = (self.last_output + limits.keep_alive).min(self.last_data + patience);
         loop {
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
             ready!(timer.as_mut().poll(cx));
             let now = Instant::now();
-            let silence = now.saturating_duration_since(self.last_data);
-            timer.as_mut().reset(now + keep_alive);
-            let patience = if self.head.is_some() { limits.idle_timeout } else { limits.head_timeout };
-            if silence >= patience {
+            if now >= self.last_data + patience {
                 return Poll::Ready(Progress::Ended(Ending::TimedOut));
             }
-            if silence >= keep_alive {
+            let silent = now >= self.last_output + limits.keep_alive;
+            if silent {
+                self.last_output = now;
+            }
+            next = (self.last_output + limits.keep_alive).min(self.last_data + patience);
+            timer.as_mut().reset(next);
+            if silent {
                 return Poll::Ready(Progress::Silent);
             }
         }
     }
 
     fn feed(&mut self, data: &[u8]) -> Result<(), Ending> {
-        let limits = &self.shared.limits;
-        if !self.streamed {
+        let limits = self.shared.limits;
+        if !self.events {
+            self.mark_progress();
             if self.body.len().saturating_add(data.len()) > limits.answer_bytes_max {
                 return Err(Ending::Broken);
             }
@@ -196,13 +214,26 @@ impl Flight {
             return Ok(());
         }
         let (meter, heading, out) = (&mut self.meter, &self.heading, &mut self.out);
-        let fed = self.lines.feed(data, limits.event_bytes_max, |line| pass(meter, heading, out, &line));
+        let mut progress = false;
+        let fed = self.lines.feed(data, limits.event_bytes_max, |line| {
+            progress |= matches!(line, Line::Data(_));
+            pass(meter, heading, out, &line);
+        });
+        // A provider may send comments for ever.
+        if progress {
+            self.mark_progress();
+        }
         fed.map_err(|_| Ending::Broken)
+    }
+
+    fn mark_progress(&mut self) {
+        self.last_data = Instant::now();
+        self.begun = true;
     }
 
     /// The ending of an answer whose bytes all came.
     fn complete(&mut self) -> Ending {
-        if self.streamed {
+        if self.events {
             let (meter, heading, out) = (&mut self.meter, &self.heading, &mut self.out);
             self.lines.finish(|line| pass(meter, heading, out, &line));
             let whole = meter.done || meter.finish_reason.is_some();
@@ -215,6 +246,8 @@ impl Flight {
         match self.meter.answer(&self.body) {
             Err(_) => Ending::Broken,
             Ok(()) if self.meter.failed => Ending::Failed,
+            // Nothing can be made of it for a caller who waits for events.
+            Ok(()) if self.streamed => Ending::Broken,
             Ok(()) => Ending::Complete,
         }
     }
@@ -234,13 +267,15 @@ impl Flight {
     pub fn settlement(&mut self, ending: Ending) -> Settlement {
         self.shared.steps.reached(Step::Metered);
         self.facts.generation_ms = Some(millis(self.started));
-        self.facts.finish_reason.clone_from(&self.meter.finish_reason);
+        // A caller who left never learns how it ended (contract section 12).
+        self.facts.finish_reason = self.meter.finish_reason.clone().filter(|_| !self.facts.cancelled);
         self.facts.native_finish_reason.clone_from(&self.meter.native_finish_reason);
         self.facts.upstream_id = self.meter.upstream_id.take();
         self.facts.streamed = self.streamed;
         let (outcome, metered, cost) = self.bill(ending);
         if cost.total > self.reservation.hold {
             tracing::warn!(
+                request.id = self.request_id,
                 generation.id = %self.reservation.id,
                 hold = %self.reservation.hold,
                 cost = %cost.total,
@@ -295,7 +330,8 @@ impl Flight {
     fn estimate(&self) -> TokenUsage {
         let output_max = self.reservation.cap.saturating_mul(self.bound.choices);
         let (seen, chunks) = (self.meter.output_bytes, self.meter.chunks);
-        usage::estimate(self.prompt_bytes, self.bound.prompt_tokens, seen, chunks, output_max)
+        let prompt = usage::estimate_prompt(self.prompt_bytes, self.media_tokens, self.bound.prompt_tokens);
+        TokenUsage { prompt, completion: usage::estimate_completion(seen, chunks, output_max), ..TokenUsage::default() }
     }
 
     fn price(&self, tokens: &TokenUsage) -> Result<Cost, MoneyError> {

@@ -46,13 +46,14 @@ impl Tasks {
         let _ = hurry.wait_for(|hurry| *hurry).await;
     }
 
-    /// Waits until all tasks have ended; after `grace` asks them to hurry, and waits as long again.
-    pub async fn finish(&self, grace: Duration) -> bool {
+    /// Waits until all tasks have ended; after `grace` asks them to hurry, and waits `last` more. Whether all ended.
+    pub async fn finish(&self, grace: Duration, last: Duration) -> bool {
         let mut running = self.running.subscribe();
         if tokio::time::timeout(grace, running.wait_for(|running| *running == 0)).await.is_ok() {
             return true;
         }
         self.hurry.send_replace(true);
-        tokio::time::timeout(grace, running.wait_for(|running| *running == 0)).await.is_ok()
+        tracing::warn!(tasks = *running.borrow(), "the grace period is over; what is under way is cut off and settled");
+        tokio::time::timeout(last, running.wait_for(|running| *running == 0)).await.is_ok()
     }
 }

@@ -60,14 +60,14 @@ pub fn read(text: &str) -> Reported {
 /// Bytes that count as one token in an estimate: fewer than English text has, so that a guess is no discount.
 const BYTES_PER_TOKEN: u64 = 3;
 
-/// The tokens of a call whose provider never said, from the bytes that went and came. `chunks` is how many pieces of
-/// output were seen: each was one token at least.
-pub fn estimate(prompt_bytes: u64, prompt_max: u64, output_bytes: u64, chunks: u64, output_max: u64) -> TokenUsage {
-    TokenUsage {
-        prompt: prompt_bytes.div_ceil(BYTES_PER_TOKEN).min(prompt_max),
-        completion: output_bytes.div_ceil(BYTES_PER_TOKEN).max(chunks).min(output_max),
-        ..TokenUsage::default()
-    }
+/// The prompt of a call whose provider never said: its bytes, and what its media are declared to count.
+pub fn estimate_prompt(bytes: u64, media_tokens: u64, most: u64) -> u64 {
+    bytes.div_ceil(BYTES_PER_TOKEN).saturating_add(media_tokens).min(most)
+}
+
+/// What such a call produced, from the bytes that came in `chunks` pieces: each was one token at least.
+pub fn estimate_completion(bytes: u64, chunks: u64, most: u64) -> u64 {
+    bytes.div_ceil(BYTES_PER_TOKEN).max(chunks).min(most)
 }
 
 #[cfg(test)]

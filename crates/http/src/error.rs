@@ -135,6 +135,7 @@ impl ApiError {
         };
         let amounts = |source: &str, reason: Option<&str>| {
             json!({
+                "error_type": "payment_required",
                 "limit_source": source,
                 "reason": reason,
                 "provider_name": null,
@@ -162,6 +163,8 @@ impl ApiError {
                 let message = format!("Prompt tokens limit exceeded: {prompt_tokens} > {affordable_prompt}. {higher}");
                 Self::payment_required(message, amounts("openrouter_key_limit", None))
             }
+            // The data path names the field; without it this is all there is to say.
+            RefusalReason::Unbounded => Self::bad_request("The call has no bound, and a budget applies"),
             RefusalReason::InFlight => {
                 let message = "This request would exceed your available credits given your current in-flight requests. \
                                Retry after in-flight requests settle, or add credits.";

@@ -16,6 +16,8 @@ pub struct HttpLimits {
     pub header_timeout: Duration,
     /// Until a client has sent its body.
     pub body_timeout: Duration,
+    /// Until a client that reads nothing, while there is something to send, loses its connection.
+    pub write_timeout: Duration,
     /// Connections at a time; more wait to be accepted.
     pub connections_max: usize,
 }
@@ -28,6 +30,7 @@ impl Default for HttpLimits {
             header_bytes_max: 32 << 10,
             header_timeout: Duration::from_secs(20),
             body_timeout: Duration::from_mins(2),
+            write_timeout: Duration::from_mins(1),
             connections_max: 16_384,
         }
     }

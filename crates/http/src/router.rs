@@ -1,6 +1,7 @@
 //! From a request to its route.
 
 use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
@@ -135,18 +137,25 @@ impl Api {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         trim_slashes(request.uri_mut());
+        let asked = tracing::enabled!(tracing::Level::DEBUG)
+            .then(|| (request.method().clone(), request.uri().path().to_owned()));
         let number = self.shared.requests.fetch_add(1, Ordering::Relaxed);
         let id = format!("req-{:08x}{number:08x}", self.shared.boot);
         let mut response = if flooded(request.headers(), self.limits()) {
             ApiError::header_flood().into_response().map(ApiBody::Plain)
         } else if request.method() == Method::POST && request.uri().path() == CHAT {
-            routes::chat::chat(self, request).await
+            // A panic is our fault, and answered like one; what was held is settled by whoever holds it.
+            let answered = AssertUnwindSafe(routes::chat::chat(self, request, &id)).catch_unwind().await;
+            answered.unwrap_or_else(|_| routes::chat::failure(ApiError::panicked()))
         } else {
             route(router, request.map(axum::body::Body::new)).await
         };
         if let Some(Cause(cause)) = response.extensions().get::<Cause>() {
             let status = response.status().as_u16();
             tracing::error!(request.id = id, status, error = %Chain(cause.as_ref()), "request failed");
+        }
+        if let Some((method, path)) = asked {
+            tracing::debug!(request.id = id, %method, path, status = response.status().as_u16(), "answered");
         }
         if let Ok(value) = HeaderValue::try_from(id) {
             response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tollgate_gateway::Tasks;
 
@@ -42,8 +44,9 @@ impl Server {
         Self { listener, tls: tls.map(TlsAcceptor::from), api, tasks }
     }
 
-    /// Serves until `stop` resolves; then accepts nothing more, and lets answers under way end within `grace`.
-    pub async fn run(self, stop: impl Future<Output = ()>, grace: Duration) {
+    /// Serves until `stop` resolves; then accepts nothing more, lets answers under way end within `grace`, and gives
+    /// those that are cut off then `last` to be settled. Whether all were.
+    pub async fn run(self, stop: impl Future<Output = ()>, grace: Duration, last: Duration) -> bool {
         let mut http = auto::Builder::new(TokioExecutor::new());
         http.http1()
             .timer(TokioTimer::new())
@@ -73,26 +76,44 @@ impl Server {
                 }
             };
             let (http, api, router, tls) = (Arc::clone(&http), self.api.clone(), router.clone(), self.tls.clone());
-            let watcher = graceful.watcher();
+            let (watcher, tasks) = (graceful.watcher(), self.tasks.clone());
             self.tasks.spawn(async move {
                 let _place = place;
                 // Without it small answers would wait for the client's acknowledgement.
                 let _ = stream.set_nodelay(true);
                 let Some(stream) = secured(stream, tls).await else { return };
+                let stream = unstalled(stream, api.limits().write_timeout);
                 let service = service_fn(move |request| {
                     let (api, router) = (api.clone(), router.clone());
                     async move { Ok::<_, Infallible>(api.answer(&router, request).await) }
                 });
                 let connection = http.serve_connection(TokioIo::new(stream), service);
-                // A client that breaks its connection is not our fault, and its call is settled all the same.
-                let _ = watcher.watch(connection).await;
+                tokio::select! {
+                    // A client that breaks its connection is not our fault, and its call is settled all the same.
+                    _ = watcher.watch(connection) => {}
+                    () = tasks.hurried() => {}
+                }
             });
         }
         drop(self.listener);
-        if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
-            tracing::warn!("answers were still under way when the grace period ended");
+        let closing = async {
+            graceful.shutdown().await;
+            // Calls whose callers left go on behind their connections.
+            std::future::pending::<Infallible>().await
+        };
+        tokio::select! {
+            ended = self.tasks.finish(grace, last) => ended,
+            never = closing => match never {},
         }
     }
+}
+
+/// A connection that ends when its client reads nothing for `timeout` while there is something to send: the answer that
+/// it does not want would hold money for ever.
+fn unstalled<S: AsyncRead + AsyncWrite>(stream: S, timeout: Duration) -> Pin<Box<TimeoutStream<S>>> {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(timeout));
+    Box::pin(stream)
 }
 
 /// A byte stream, encrypted or not.

@@ -68,6 +68,7 @@ impl SqliteStore {
         let unreserved = next_row.saturating_sub(ROWS_IN_HAND_MAX);
         let low_row = state.book.open().map(|(row, _)| row.0).fold(unreserved, i64::min).max(state.low_row);
         state.low_row = low_row;
+        state.book.forget_below(GenerationRow(low_row));
         Fold {
             epoch: state.epoch.saturating_add(1),
             low_row: GenerationRow(low_row),

@@ -22,8 +22,7 @@ impl KeyStore for SqliteStore {
         let account = state.by_hash.get(hash).and_then(|id| state.book.key(*id));
         Ok(account.filter(|account| account.key.usable_at(now).is_ok()).map(|account| {
             let key = &account.key;
-            let budgeted = key.limit.is_some();
-            Credential::Inference(InferenceKey { id: key.id, hash: key.hash, workspace: key.workspace, budgeted })
+            Credential::Inference(InferenceKey { id: key.id, hash: key.hash, workspace: key.workspace })
         }))
     }
 

@@ -94,23 +94,21 @@ impl Ledger for SqliteStore {
 
     async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
         let (row, charge) = (settlement.row, settlement.charge);
-        let ticket = {
+        let (ticket, first) = {
             let mut state = self.state.lock();
             match state.book.settle(row, charge) {
-                Closed::Now(open) => Some(enqueue_settlement(&mut state, open, settlement)),
-                Closed::NotOpen => None,
+                Closed::Now(open) => (enqueue_settlement(&mut state, open, settlement), true),
+                // A repeat: the first answer stands, and may still be ahead in the queue.
+                Closed::NotOpen => (state.queue.push_waited(Record::Barrier, false), false),
             }
         };
-        match ticket {
-            Some(ticket) => {
-                self.wait(ticket).await?;
-                Ok(Settled { charge, first: true })
-            }
-            // A repeat: the first answer stands, wherever it is by now.
-            None => match self.recorded_charge(row).await? {
-                Some(charge) => Ok(Settled { charge, first: false }),
-                None => Err(StoreError::Corrupt("a generation was settled that was never reserved".to_owned())),
-            },
+        self.wait(ticket).await?;
+        if first {
+            return Ok(Settled { charge, first });
+        }
+        match self.recorded_charge(row).await? {
+            Some(charge) => Ok(Settled { charge, first }),
+            None => Err(StoreError::Corrupt("a generation was settled that was never reserved".to_owned())),
         }
     }
 

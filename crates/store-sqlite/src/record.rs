@@ -16,16 +16,38 @@ use crate::rows;
 /// One thing that was decided and is to be written, in the order of decisions.
 #[derive(Debug)]
 pub enum Record {
-    Reserve { row: GenerationRow, open: Open, price: PriceVersion },
-    Settle { epoch: i64, open: Open, settlement: Box<Settlement> },
+    Reserve {
+        row: GenerationRow,
+        open: Open,
+        price: PriceVersion,
+    },
+    Settle {
+        epoch: i64,
+        open: Open,
+        settlement: Box<Settlement>,
+    },
     Correct(Box<Correct>),
     CreateKey(Box<Key>),
     UpdateKey(Box<Key>),
-    DeleteKey { id: KeyId, at: Timestamp },
+    DeleteKey {
+        id: KeyId,
+        at: Timestamp,
+    },
     CreateManagementKey(Box<ManagementKey>),
-    RevokeManagementKey { id: ManagementKeyId, at: Timestamp },
-    PublishPrice { version: PriceVersion, model: String, provider: String, content: String, at: Timestamp },
+    RevokeManagementKey {
+        id: ManagementKeyId,
+        at: Timestamp,
+    },
+    PublishPrice {
+        version: PriceVersion,
+        model: String,
+        provider: String,
+        content: String,
+        at: Timestamp,
+    },
     Fold(Box<Fold>),
+    /// Nothing: whoever waits for it waits for what is ahead of it.
+    Barrier,
 }
 
 #[derive(Debug)]
@@ -180,6 +202,7 @@ impl Record {
                 db.prepare_cached(PUBLISH_PRICE)?.execute(params![version.0, model, provider, content, at.micros()])
             }
             Self::Fold(fold) => fold.write(db).map(|()| 1),
+            Self::Barrier => Ok(0),
         }
         .map(|_| ())
     }

@@ -74,7 +74,8 @@ pub fn recover(connection: &mut Connection, seed: &[u8; 32], now: Timestamp) -> 
         queue: Queue::default(),
         clock: GuardedClock::new(seen.max(newest)),
         epoch,
-        low_row,
+        // Everything before this start has ended.
+        low_row: next_row,
         by_hash,
         listing,
         management,

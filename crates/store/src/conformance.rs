@@ -124,7 +124,7 @@ impl<E: Engine> Db<E> {
 
 fn want(row: GenerationRow, key: KeyId, nanos: i64) -> Reserve {
     let (fixed_picos, cap) = (Usd::from_nanos(nanos).picos(), OutputCap::Asked(1));
-    let bound = Bound { prompt_tokens: 0, fixed_picos, completion: Price::ZERO, choices: 1, cap };
+    let bound = Bound { prompt_tokens: 0, fixed_picos, completion: Price::ZERO, choices: 1, cap, open_ended: false };
     Reserve { row, key, price: PriceVersion(1), bound, kind: MoneyKind::Credits }
 }
 
@@ -166,7 +166,7 @@ async fn keys_live_and_die<E: Engine>() {
         assert_eq!(db.names(1, 1, true).await, ["a"]);
         assert_eq!(db.names(5, 100, true).await, Vec::<String>::new());
         let Some(Credential::Inference(key)) = db.who("a").await else { panic!("a lives") };
-        assert!(key.budgeted);
+        assert_eq!(key.hash, KeyHash::of("a"));
         for dead in ["b", "c", "nobody"] {
             assert!(db.who(dead).await.is_none(), "{dead} is of no use");
         }
@@ -238,6 +238,15 @@ async fn a_generation_settles_once<E: Engine>() {
     let released = db.granted(key, 60).await;
     let nothing = Settlement { outcome: Outcome::Released, ..settlement(released.row, 0) };
     assert!(db.store.settle(nothing).await.unwrap().first);
+    assert_eq!(db.balance("once").await, (40, 0));
+
+    // Two ends at once, the first of them not on disk yet.
+    let twice = db.granted(key, 10).await;
+    let (first, second) =
+        tokio::join!(db.store.settle(settlement(twice.row, 0)), db.store.settle(settlement(twice.row, 9)));
+    assert_eq!((first.unwrap().first, second.unwrap().first), (true, false));
+    let late = db.store.reserve(want(twice.row, key, 10)).await;
+    assert!(late.is_err(), "what has ended does not begin again: {late:?}");
     assert_eq!(db.balance("once").await, (40, 0));
 
     // An end that overtakes its beginning leaves nothing held.

@@ -28,8 +28,6 @@ pub struct InferenceKey {
     pub hash: KeyHash,
     /// Its workspace.
     pub workspace: WorkspaceId,
-    /// Whether any finite budget applies to it.
-    pub budgeted: bool,
 }
 
 /// What a scope has spent, per kind of money and window, at one instant.

@@ -187,7 +187,8 @@ pub trait Ledger: Send + Sync {
     /// Holds what a call can cost. Nothing may be sent to a provider before this returns `Granted`.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] and [`StoreError::ClockJumped`]: nothing is held.
+    /// [`StoreError::Unavailable`] and [`StoreError::ClockJumped`]: nothing is held. [`StoreError::Uncertain`]: the
+    /// generation has ended already.
     async fn reserve(&self, want: Reserve) -> Result<Admission, StoreError>;
 
     /// Holds `to` for a call that is held already, because its next attempt can cost more, at `price`. Whether that much
@@ -198,7 +199,7 @@ pub trait Ledger: Send + Sync {
     async fn raise(&self, row: GenerationRow, to: Usd, price: PriceVersion) -> Result<bool, StoreError>;
 
     /// Ends a reservation at what the call cost, or at nothing. Booked at the first poll, durable when this returns; a
-    /// caller that stops waiting leaves the settlement to the engine, which keeps trying.
+    /// caller that stops waiting leaves the settlement to the engine, which keeps trying. A repeat waits for the first.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`]: no such generation was ever reserved.

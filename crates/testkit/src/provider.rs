@@ -4,12 +4,16 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+
+/// Between two comments of [`Script::Comments`].
+const COMMENT_PAUSE: Duration = Duration::from_millis(5);
 
 /// What the provider does with a call.
 #[derive(Clone, Debug)]
@@ -44,6 +48,10 @@ pub enum Script {
     Trickle,
     /// Sends an error inside a stream after one chunk.
     ErrorInStream,
+    /// Begins a stream and sends comments, one each few milliseconds, until the gateway has had enough.
+    Comments,
+    /// Streams so many bytes of content, then ends as it should.
+    Flood(usize),
 }
 
 #[derive(Debug)]
@@ -182,6 +190,21 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 stream.write_all(stream_head().as_bytes()).await?;
                 write_event(&mut stream, &content("word")).await?;
                 let _ = gate.changed().await;
+                end_stream(&mut stream, shared, Some(tokens(10, 5))).await?;
+            }
+            Script::Comments => {
+                stream.write_all(stream_head().as_bytes()).await?;
+                loop {
+                    stream.write_all(b"e\r\n: still here\n\n\r\n").await?;
+                    tokio::time::sleep(COMMENT_PAUSE).await;
+                }
+            }
+            Script::Flood(bytes) => {
+                stream.write_all(stream_head().as_bytes()).await?;
+                let event = content(&"word ".repeat(4_000));
+                for _ in 0..bytes / event.len() {
+                    write_event(&mut stream, &event).await?;
+                }
                 end_stream(&mut stream, shared, Some(tokens(10, 5))).await?;
             }
             Script::ErrorInStream => {

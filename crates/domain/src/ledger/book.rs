@@ -5,6 +5,7 @@
 
 use foldhash::{HashMap, HashSet};
 
+use super::closed::ClosedRows;
 use super::{Amounts, Balance, BudgetState, Decision, MoneyKind, Refusal, decide};
 use crate::generation::GenerationRow;
 use crate::key::{Key, KeyChange, KeyId, KeyRejected};
@@ -63,7 +64,7 @@ pub enum ReserveOutcome {
     Refused(Refusal),
     /// The key may not be used.
     Rejected(KeyRejected),
-    /// The same intent was closed before it was opened; nothing is held.
+    /// The generation has ended, perhaps before it began; nothing is held.
     AlreadyClosed,
 }
 
@@ -96,7 +97,7 @@ pub struct Book {
     workspaces: HashMap<WorkspaceId, Balance>,
     keys: HashMap<KeyId, KeyAccount>,
     open: HashMap<GenerationRow, Open>,
-    tombstones: HashSet<GenerationRow>,
+    closed: ClosedRows,
     dirty: HashSet<Scope>,
 }
 
@@ -192,7 +193,7 @@ impl Book {
         kind: MoneyKind,
         now: Timestamp,
     ) -> Result<ReserveOutcome, MoneyError> {
-        if self.tombstones.remove(&row) {
+        if self.closed.contains(row) {
             return Ok(ReserveOutcome::AlreadyClosed);
         }
         if let Some(open) = self.open.get(&row) {
@@ -252,10 +253,8 @@ impl Book {
 
     /// Gives back what a call held and books what it cost. The whole of an overrun is booked.
     pub fn settle(&mut self, row: GenerationRow, charge: Amounts) -> Closed {
-        let Some(open) = self.open.remove(&row) else {
-            self.tombstones.insert(row);
-            return Closed::NotOpen;
-        };
+        self.closed.insert(row);
+        let Some(open) = self.open.remove(&row) else { return Closed::NotOpen };
         let windows = Windows::at(open.admitted_at);
         self.each_balance(open.key, open.workspace, |balance| {
             balance.unhold(open.hold, &windows);
@@ -263,6 +262,11 @@ impl Book {
         });
         self.mark_dirty(open.key, open.workspace);
         Closed::Now(open)
+    }
+
+    /// Forgets which generations below `row` have ended: the engine opens none there any more.
+    pub fn forget_below(&mut self, row: GenerationRow) {
+        self.closed.forget_below(row);
     }
 
     /// Books a change to a generation that was settled before, in the windows of its admission. Never refused.
@@ -355,7 +359,6 @@ mod tests {
             let mut holds: HashMap<i64, (Timestamp, i64)> = HashMap::default();
             let mut entries: Vec<(Timestamp, i64)> = Vec::new();
             let mut closed: HashSet<i64> = HashSet::default();
-            let mut used: HashSet<i64> = HashSet::default();
             for step in steps {
                 match step {
                     Step::Wait { micros } => now = now.plus_micros(micros),
@@ -368,20 +371,14 @@ mod tests {
                         book.change_key(KeyId(1), change, now);
                     }
                     Step::Reserve { row, amount } => {
-                        // A closed row is never reserved anew by an engine; a tombstone answers once.
-                        if used.contains(&row) && !holds.contains_key(&row) {
-                            continue;
-                        }
                         let repeat = holds.contains_key(&row);
                         let outcome = book.reserve(GenerationRow(row), KeyId(1), &bound(amount), MoneyKind::Credits, now).unwrap();
                         if closed.contains(&row) {
                             prop_assert_eq!(outcome, ReserveOutcome::AlreadyClosed);
-                            used.insert(row);
                             continue;
                         }
                         if let (ReserveOutcome::Granted { hold, .. }, false) = (outcome, repeat) {
                             holds.insert(row, (now, hold.nanos()));
-                            used.insert(row);
                             if let Some(state) = book.budgets(KeyId(1), now).first() {
                                 prop_assert!(hold == Usd::ZERO || state.free() >= Usd::ZERO, "granted over: {state:?}");
                             }

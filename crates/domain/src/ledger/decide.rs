@@ -31,6 +31,8 @@ pub struct Refusal {
 /// Why a budget refuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalReason {
+    /// Something in the call leaves the price list, so that nobody knows what it can cost.
+    Unbounded,
     /// All of it is spent.
     Spent,
     /// Something is left, but never enough for this call.
@@ -50,7 +52,7 @@ pub enum RefusalReason {
 
 /// May a call with this bound be admitted? `budgets` are those that apply, in the contract's enforcement order.
 ///
-/// Three passes over that order: a budget already spent refuses, then one that the call could never fit, then one that it
+/// A call without a bound is for keys without a budget. Then three passes over that order: a budget already spent refuses, then one that the call could never fit, then one that it
 /// fits only after others settle. The first hit names the layer. A call that can cost nothing passes unless a budget is
 /// overspent.
 ///
@@ -62,6 +64,9 @@ pub fn decide(budgets: &[BudgetState], bound: &Bound, kind: MoneyKind) -> Result
     let least_cost = bound.at(least)?;
     let refuse = |state: &BudgetState, reason| Ok(Decision::Refused(Refusal { state: *state, reason }));
 
+    if let Some(state) = applying().next().filter(|_| bound.open_ended) {
+        return refuse(state, RefusalReason::Unbounded);
+    }
     let spent = |state: &&BudgetState| {
         let left = state.remaining();
         left < Usd::ZERO || (left == Usd::ZERO && least_cost > Usd::ZERO)
@@ -144,6 +149,15 @@ mod tests {
     #[test]
     fn a_call_that_fits_after_others_settle_is_told_to_come_back() {
         assert_eq!(reason(&[state(100, 20, 50)], &bound(10, OutputCap::Asked(30))), RefusalReason::InFlight);
+    }
+
+    #[test]
+    fn a_call_without_a_bound_needs_a_key_without_a_budget() {
+        let call = Bound { open_ended: true, ..bound(1, OutputCap::Asked(1)) };
+        assert_eq!(reason(&[state(100, 0, 0)], &call), RefusalReason::Unbounded);
+        assert!(matches!(decide(&[], &call, MoneyKind::Credits), Ok(Decision::Granted { .. })));
+        // Money of this kind does not count against that budget.
+        assert!(matches!(decide(&[state(100, 0, 0)], &call, MoneyKind::Byok), Ok(Decision::Granted { .. })));
     }
 
     #[test]

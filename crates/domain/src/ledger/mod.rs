@@ -3,6 +3,7 @@
 mod balance;
 mod book;
 mod budget;
+mod closed;
 mod decide;
 
 pub use balance::{Amounts, Balance, Counter, MoneyKind};

@@ -45,7 +45,9 @@ impl HttpProvider {
             _ => return Err(wrong()),
         };
         let port = authority.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
-        let path = format!("{}{CHAT_COMPLETIONS}", base.path().trim_end_matches('/'));
+        // Some servers want a query with every call, as `?api-version=…`.
+        let query = base.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let path = format!("{}{CHAT_COMPLETIONS}{query}", base.path().trim_end_matches('/'));
         let authorization = api_key.map(|key| {
             let mut value =
                 HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| ProviderError::ApiKey(slug.to_owned()))?;
@@ -139,7 +141,9 @@ impl HttpCall {
                 self.phase = Phase::Reading(body);
                 let retry_after =
                     head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-                Poll::Ready(Ok(Head { status: head.status.as_u16(), retry_after }))
+                let json =
+                    head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+                Poll::Ready(Ok(Head { status: head.status.as_u16(), retry_after, json }))
             }
             Err(mut error) => {
                 self.phase = Phase::Over;

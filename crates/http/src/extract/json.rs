@@ -6,7 +6,7 @@ use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
 use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor, value};
 
 use crate::error::ApiError;
 use crate::limits::HttpLimits;
@@ -21,11 +21,58 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         let (head, body) = request.into_parts();
         let bytes = read_body(&head.headers, body, api.limits()).await?;
-        serde_json::from_slice(&bytes).map(Self).map_err(|error| {
-            let message = if error.is_data() { "Invalid request parameters" } else { "The body is not valid JSON" };
-            ApiError::bad_request(format!("{message}: {error}"))
-        })
+        let mut misspelt = None;
+        let mut reader = serde_json::Deserializer::from_slice(&bytes);
+        let body = serde_ignored::deserialize(&mut reader, |path| {
+            let known = members_of::<T>().iter().find(|known| path.to_string().eq_ignore_ascii_case(known));
+            misspelt = misspelt.take().or(known.map(|known| (path.to_string(), *known)));
+        });
+        match (body.and_then(|body| reader.end().map(|()| body)), misspelt) {
+            (Err(error), _) => {
+                let message = if error.is_data() { "Invalid request parameters" } else { "The body is not valid JSON" };
+                Err(ApiError::bad_request(format!("{message}: {error}")))
+            }
+            // Members that are not known are ignored, but a limit must not get lost over the case of a letter.
+            (Ok(_), Some((written, known))) => {
+                Err(ApiError::bad_request(format!("`{written}` is not known; `{known}` is written in lower case")))
+            }
+            (Ok(body), None) => Ok(Self(body)),
+        }
     }
+}
+
+/// The names of the members that `T` reads.
+fn members_of<T: DeserializeOwned>() -> &'static [&'static str] {
+    /// Listens to what a struct asks for, and gives it nothing.
+    struct Listener<'a>(&'a mut &'static [&'static str]);
+
+    impl<'de> Deserializer<'de> for Listener<'_> {
+        type Error = value::Error;
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, Self::Error> {
+            *self.0 = fields;
+            Err(value::Error::custom("only its members were asked for"))
+        }
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+            Err(value::Error::custom("not a struct"))
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    let mut members: &'static [&'static str] = &[];
+    // The error is the listener's own: what matters was heard before it.
+    let _ = T::deserialize(Listener(&mut members));
+    members
 }
 
 /// Reads a whole body, within the limits.

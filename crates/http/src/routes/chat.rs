@@ -17,24 +17,27 @@ use crate::router::{Api, ApiBody, EXPOSED};
 const FACT_CHARACTERS_MAX: usize = 256;
 
 /// Answers a call.
-pub async fn chat<B>(api: &Api, request: Request<B>) -> http::Response<ApiBody>
+pub async fn chat<B>(api: &Api, request: Request<B>, request_id: &str) -> http::Response<ApiBody>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    match answer(api, request).await {
+    match answer(api, request, request_id).await {
         Ok(answer) => success(answer),
-        Err(error) => {
-            let mut response: Response = error.into_response();
-            let headers = response.headers_mut();
-            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
-            response.map(ApiBody::Plain)
-        }
+        Err(error) => failure(error),
     }
 }
 
-async fn answer<B>(api: &Api, request: Request<B>) -> Result<Answer, ApiError>
+/// The answer to a call that got none.
+pub fn failure(error: ApiError) -> http::Response<ApiBody> {
+    let mut response: Response = error.into_response();
+    let headers = response.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+    response.map(ApiBody::Plain)
+}
+
+async fn answer<B>(api: &Api, request: Request<B>, request_id: &str) -> Result<Answer, ApiError>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -44,7 +47,7 @@ where
     let body = read_body(&head.headers, body, api.limits()).await?;
     let (user_agent, http_referer) = (fact(&head.headers, &USER_AGENT), fact(&head.headers, &REFERER));
     let http_referer = fact(&head.headers, &HeaderName::from_static("http-referer")).or(http_referer);
-    let caller = CallerFacts { key, user_agent, http_referer };
+    let caller = CallerFacts { key, user_agent, http_referer, request_id: request_id.into() };
     let public_url = &api.app().settings().public_url;
     api.gateway().chat(caller, body).await.map_err(|error| ApiError::from_chat(error, public_url))
 }

@@ -12,7 +12,7 @@ struct Published(Value);
 
 impl Published {
     fn load() -> Self {
-        Self(serde_json::from_str(include_str!("../data/openapi/schemas.json")).unwrap())
+        Self(serde_json::from_str(include_str!("../../data/openapi/schemas.json")).unwrap())
     }
 
     /// Checks an answer against the schema of its operation and status.
@@ -69,11 +69,22 @@ async fn every_answer_fits_the_published_schema() {
     app.provider.script(Script::Status(500, "{}"));
     let failed = ask(&key.client, Method::POST, "/chat/completions", Some(call(50, false))).await;
     published.check("POST /chat/completions", "502", &json_of(&failed));
-    for (body, case) in [(json!({}), "400"), (call(2_000_000_000, false), "402")] {
-        let refused = ask(&key.client, Method::POST, "/chat/completions", Some(body)).await;
+    let unpriced = json!({"model": "test/unpriced", "messages": [{"role": "user", "content": "hi"}]});
+    let spent = app.key().limit("0").create().await;
+    for (client, body, case) in [
+        (&key.client, json!({}), "400"),
+        (&stranger, call(1, false), "401"),
+        (&key.client, call(2_000_000_000, false), "402"),
+        (&spent.client, call(1, false), "403"),
+        (&key.client, unpriced, "404"),
+    ] {
+        let refused = ask(client, Method::POST, "/chat/completions", Some(body)).await;
         assert_eq!(refused.status.as_str(), case);
         published.check("POST /chat/completions", case, &json_of(&refused));
     }
+    app.provider.script(Script::Status(503, "{}"));
+    let down = ask(&key.client, Method::POST, "/chat/completions", Some(call(1, false))).await;
+    published.check("POST /chat/completions", "503", &json_of(&down));
 
     let id = answer.headers["x-generation-id"].to_str().unwrap();
     let mut generation = json_of(&ask(&key.client, Method::GET, &format!("/generation?id={id}"), None).await);
@@ -89,6 +100,7 @@ async fn every_answer_fits_the_published_schema() {
     let cases = [
         ("GET /key", "200", ask(&key.client, Method::GET, "/key", None).await),
         ("GET /key", "200", ask(manager, Method::GET, "/key", None).await),
+        ("GET /key", "200", ask(&key.client, Method::GET, "/auth/key", None).await),
         ("GET /key", "401", ask(&stranger, Method::GET, "/key", None).await),
         ("GET /keys", "200", ask(manager, Method::GET, "/keys", None).await),
         ("GET /keys", "400", ask(manager, Method::GET, "/keys?offset=-1", None).await),

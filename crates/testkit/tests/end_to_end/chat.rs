@@ -190,6 +190,39 @@ async fn a_dearer_fallback_is_tried_where_the_budget_has_room_for_it() {
     assert_eq!((alone.status.as_u16(), dear.calls()), (503, 1), "the caller wanted no other");
     let listed = rich.chat(100, json!({"provider": {"allow_fallbacks": false, "order": ["scripted", "dear"]}})).await;
     assert_eq!((listed.status.as_u16(), dear.calls()), (200, 2), "the caller's own list is gone through");
+    let calls = app.provider.calls();
+    let ordered = rich.chat(100, json!({"provider": {"order": ["dear"]}})).await;
+    assert_eq!((ordered.status.as_u16(), app.provider.calls()), (200, calls), "the named one comes first");
+}
+
+#[tokio::test]
+async fn another_model_answers_where_the_first_fails_and_too_many_are_not_tried() {
+    let second = Provider::start().await;
+    let address = second.address;
+    let other_model = move |config: &mut Config| {
+        let mut provider = config.providers[0].clone();
+        (provider.slug, provider.base_url) = ("second".to_owned(), Some(format!("http://{address}/v1")));
+        config.providers.push(provider);
+        let mut model = config.models[0].clone();
+        (model.id, model.provider) = ("test/second".to_owned(), "second".to_owned());
+        config.models.push(model);
+    };
+    let app = TestApp::with(other_model, Limits { attempts_max: 2, ..Limits::default() }).await;
+    let key = app.key().limit("1").create().await;
+    app.provider.script(Script::Status(503, "{}"));
+    let answer = key.chat(100, json!({"models": [MODEL, "test/second"]})).await;
+    assert_eq!((answer.status.as_u16(), &body(&answer)["model"]), (200, &json!("test/second")));
+    let path = format!("/api/v1/generation?id={}", answer.headers["x-generation-id"].to_str().unwrap());
+    let shown = body(&key.client.raw(http::Method::GET, &path, None).await.unwrap());
+    let tried: Vec<_> =
+        shown["data"]["provider_responses"].as_array().unwrap().iter().map(|try_| &try_["status"]).collect();
+    assert_eq!(tried, [503, 200]);
+    let calls = app.provider.calls();
+    let models = json!({"models": [MODEL, "test/cent", "test/second"]});
+    let failed = key.chat(1, models).await;
+    assert_eq!(failed.status, 503);
+    assert_eq!((app.provider.calls(), second.calls()), (calls + 2, 1), "two tries, and not the third");
+    assert_eq!(settled(&key).await, 60);
 }
 
 #[tokio::test]

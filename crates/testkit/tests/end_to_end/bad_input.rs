@@ -52,6 +52,8 @@ async fn keys_that_make_no_sense_are_not_created() {
         (r#"{"name":"  "}"#, "`name` must not be empty"),
         (r#"{"name":5}"#, "Invalid request parameters"),
         (r#"{"name":"x","name":"y"}"#, "duplicate field"),
+        (r#"{"name":"x","Limit":5}"#, "`limit` is written in lower case"),
+        (r#"{"name":"x"} x"#, "not valid JSON"),
         (r#"{"name":"x","limit":"5"}"#, "`limit` must be a number"),
         (r#"{"name":"x","limit":-1}"#, "`limit` must not be negative"),
         (r#"{"name":"x","limit":1e300}"#, "`limit` is too large"),

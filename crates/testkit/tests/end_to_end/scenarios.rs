@@ -32,11 +32,13 @@ fn bound(amount: Usd) -> Bound {
         completion: Price::ZERO,
         choices: 1,
         cap: OutputCap::Asked(1),
+        open_ended: false,
     }
 }
 
 fn word(refusal: &Refusal) -> &'static str {
     match refusal.reason {
+        RefusalReason::Unbounded => "unbounded",
         RefusalReason::Spent => "spent",
         RefusalReason::NeverFits { .. } => "never",
         RefusalReason::InFlight => "in-flight",

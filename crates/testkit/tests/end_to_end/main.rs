@@ -1,0 +1,12 @@
+//! The real server against a scripted provider: one test program, so that the server is linked once.
+
+mod bad_input;
+mod chat;
+mod cli;
+mod contract;
+mod crashes;
+mod disk;
+mod patience;
+mod races;
+mod scenarios;
+mod tls;

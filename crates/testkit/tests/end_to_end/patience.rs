@@ -1,0 +1,169 @@
+//! Those who keep others waiting: silent providers, callers who do not read, a shutdown that cannot wait.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use testkit::{MODEL, Script, TestApp, TestKey};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tollgate_client::RawAnswer;
+use tollgate_gateway::Limits;
+
+const COMMENT: &str = ": OPENROUTER PROCESSING";
+const SHORT: Duration = Duration::from_millis(100);
+
+fn body(answer: &RawAnswer) -> Value {
+    serde_json::from_slice(&answer.body).unwrap_or_else(|error| panic!("{error}: {:?}", answer.body))
+}
+
+/// The last event of a stream before its end.
+fn last_event(answer: &RawAnswer) -> Value {
+    let text = std::str::from_utf8(&answer.body).unwrap();
+    let mut data = text.lines().filter_map(|line| line.strip_prefix("data: ")).filter(|data| *data != "[DONE]");
+    serde_json::from_str(data.next_back().unwrap_or_else(|| panic!("{text}"))).unwrap()
+}
+
+/// Waits until nothing of the key is held: what it spent, in nano-dollars.
+async fn settled(key: &TestKey) -> i64 {
+    loop {
+        let current = key.client.current_key().await.unwrap();
+        if current.limit_held.is_none_or(|held| held.0.nanos() == 0) {
+            return current.usage.0.nanos();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A caller with a connection of its own, who reads only when told to.
+async fn call_by_hand(app: &TestApp, key: &TestKey, max_tokens: u64) -> TcpStream {
+    let call = json!({"model": MODEL, "max_tokens": max_tokens, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+    let call = call.to_string();
+    let mut stream = TcpStream::connect(app.address).await.unwrap();
+    let head = format!(
+        "POST /api/v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-length: {}\r\n\r\n{call}",
+        key.secret,
+        call.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+async fn read_until(stream: &mut TcpStream, read: &mut String, what: &str) {
+    let mut buffer = [0_u8; 4096];
+    while !read.contains(what) {
+        let count = stream.read(&mut buffer).await.unwrap();
+        assert!(count > 0, "closed before `{what}`: {read}");
+        read.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_waits_for_its_provider_says_so_until_it_goes_on() {
+    let app = TestApp::with(|_| {}, Limits { keep_alive: SHORT, ..Limits::default() }).await;
+    let key = app.key().limit("1").create().await;
+    app.provider.script(Script::Hold { prompt: 10, completion: 5 });
+    let mut stream = call_by_hand(&app, &key, 100).await;
+    let mut read = String::new();
+    read_until(&mut stream, &mut read, &format!("{COMMENT}\n\n")).await;
+    assert!(read.starts_with("HTTP/1.1 200"), "{read}");
+    read.clear();
+    read_until(&mut stream, &mut read, COMMENT).await;
+    app.provider.release();
+    read_until(&mut stream, &mut read, "data: [DONE]").await;
+    assert!(read.contains("\"cost\":0.00000006"), "{read}");
+}
+
+#[tokio::test]
+async fn comments_of_a_provider_neither_reach_the_caller_nor_buy_time() {
+    let limits = Limits { keep_alive: SHORT, ..Limits::default() };
+    let app = TestApp::with(|config| config.limits.head_timeout_seconds = 1, limits).await;
+    let key = app.key().limit("1").create().await;
+    app.provider.script(Script::Comments);
+    let answer = key.chat(100, json!({"stream": true})).await;
+    let text = std::str::from_utf8(&answer.body).unwrap();
+    assert!(text.contains(COMMENT) && !text.contains(": still here"), "{text}");
+    assert_eq!(last_event(&answer)["error"]["code"], 524);
+    assert!(settled(&key).await > 1_000, "nobody knows what it did: charged at the hold");
+}
+
+#[tokio::test]
+async fn a_provider_that_never_answers_is_a_524_charged_at_the_hold() {
+    let app = TestApp::with(|config| config.limits.head_timeout_seconds = 1, Limits::default()).await;
+    let key = app.key().limit("1").create().await;
+    app.provider.script(Script::Hold { prompt: 10, completion: 5 });
+    let answer = key.chat(100, json!({})).await;
+    assert_eq!((answer.status.as_u16(), &body(&answer)["error"]["code"]), (524, &json!(524)));
+    assert!((1_000..1_300).contains(&settled(&key).await));
+}
+
+#[tokio::test]
+async fn a_stream_that_falls_silent_is_ended_and_billed_for_what_was_seen() {
+    let app = TestApp::with(|config| config.limits.idle_timeout_seconds = 1, Limits::default()).await;
+    let key = app.key().limit("1").create().await;
+    app.provider.script(Script::Trickle);
+    let answer = key.chat(100, json!({"stream": true})).await;
+    assert_eq!(last_event(&answer)["error"]["code"], 524);
+    let cost = settled(&key).await;
+    assert!(cost > 0 && cost < 1_000, "{cost}");
+}
+
+#[tokio::test]
+async fn a_call_whose_caller_left_is_not_read_for_ever() {
+    let app = TestApp::with(|_| {}, Limits { drain_timeout: SHORT, ..Limits::default() }).await;
+    let key = app.key().limit("1").create().await;
+    app.provider.script(Script::Trickle);
+    let mut stream = call_by_hand(&app, &key, 100).await;
+    let mut read = String::new();
+    read_until(&mut stream, &mut read, "word").await;
+    drop(stream);
+    assert!(settled(&key).await > 0);
+}
+
+#[tokio::test]
+async fn a_caller_who_reads_nothing_does_not_hold_money_for_ever() {
+    let app = TestApp::with(|config| config.limits.write_timeout_seconds = 1, Limits::default()).await;
+    let key = app.key().limit("1").create().await;
+    // More than the buffers of all the sockets on the way.
+    app.provider.script(Script::Flood(64 << 20));
+    let mut stream = call_by_hand(&app, &key, 100).await;
+    app.provider.arrived(1).await;
+    assert_eq!(settled(&key).await, 60, "the rest was read for the bill");
+    let mut rest = Vec::new();
+    // The connection was cut: in the middle of an answer there is no other way to say so.
+    let _ = stream.read_to_end(&mut rest).await;
+    assert!(!String::from_utf8_lossy(&rest).contains("[DONE]"));
+}
+
+#[tokio::test]
+async fn a_shutdown_cuts_off_what_outlasts_its_grace_and_settles_it() {
+    let mut app = TestApp::with(|config| config.server.grace_seconds = 1, Limits::default()).await;
+    let key = app.key().limit("1").create().await;
+    app.provider.script(Script::Trickle);
+    let mut stream = call_by_hand(&app, &key, 100).await;
+    let mut read = String::new();
+    read_until(&mut stream, &mut read, "word").await;
+    let id = read.split("x-generation-id: ").nth(1).unwrap().lines().next().unwrap().to_owned();
+    app = app.restart().await;
+    let client = app.manager.with_key(&key.secret);
+    let current = client.current_key().await.unwrap();
+    let cost = current.usage.0.nanos();
+    assert!(cost > 0 && cost < 1_000, "what was seen, and not the whole hold of a lost call: {cost}");
+    let path = format!("/api/v1/generation?id={id}");
+    let shown = body(&client.raw(http::Method::GET, &path, None).await.unwrap());
+    assert_eq!(shown["data"]["cancelled"], true);
+}
+
+#[tokio::test]
+async fn a_document_in_the_place_of_a_stream_is_billed_for_what_it_says() {
+    const REFUSED: &str = r#"{"error":{"message":"no","code":400}}"#;
+    const WHOLE: &str = r#"{"id":"x","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}}"#;
+    let app = TestApp::start().await;
+    let key = app.key().limit("1").create().await;
+    for (document, cost) in [(REFUSED, 0), (WHOLE, 60)] {
+        app.provider.script(Script::Status(200, document));
+        let answer = key.chat(100, json!({"stream": true})).await;
+        assert_eq!(last_event(&answer)["error"]["code"], 502);
+        assert_eq!(settled(&key).await, cost);
+    }
+}
