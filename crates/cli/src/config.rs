@@ -16,6 +16,9 @@ use tollgate_store_sqlite::Durability;
 
 use crate::failure::{Failure, Kind};
 
+/// The longest of the timeouts that can be set: a day.
+const TIMEOUT_SECONDS_MAX: u64 = 86_400;
+
 /// The file that is read if none is named.
 pub const DEFAULT_FILE: &str = "tollgate.toml";
 
@@ -298,9 +301,32 @@ impl Config {
         for (name, value) in names {
             table = overlay(table, &name, &value)?;
         }
-        table
-            .try_into()
-            .map_err(|error: toml::de::Error| Failure::new(Kind::Usage, format!("configuration: {}", error.message())))
+        let config: Self = table.try_into().map_err(|error: toml::de::Error| {
+            Failure::new(Kind::Usage, format!("configuration: {}", error.message()))
+        })?;
+        config.checked()
+    }
+
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// A setting is out of its range.
+    fn checked(self) -> Result<Self, Failure> {
+        let seconds = [
+            ("header_timeout_seconds", self.limits.header_timeout_seconds),
+            ("body_timeout_seconds", self.limits.body_timeout_seconds),
+            ("write_timeout_seconds", self.limits.write_timeout_seconds),
+            ("head_timeout_seconds", self.limits.head_timeout_seconds),
+            ("idle_timeout_seconds", self.limits.idle_timeout_seconds),
+        ];
+        match seconds.into_iter().find(|(_, seconds)| !(1..=TIMEOUT_SECONDS_MAX).contains(seconds)) {
+            None => Ok(self),
+            Some((name, seconds)) => {
+                let fact = format!("limits.{name} is {seconds}");
+                Err(Failure::new(Kind::Usage, fact)
+                    .next(format!("set it to 1 or more, {TIMEOUT_SECONDS_MAX} at the most")))
+            }
+        }
     }
 
     /// Where people and clients reach the server, when it listens on `bound`.

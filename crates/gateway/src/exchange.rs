@@ -14,7 +14,7 @@ use tollgate_store::{
 
 use crate::answer::{self, Heading};
 use crate::error::{ChatError, FailureKind, ProviderFailure};
-use crate::flight::{self, Ending, Flight, Guard};
+use crate::flight::{self, Ending, Flight, Guard, Shape};
 use crate::limits::Limits;
 use crate::meter::Meter;
 use crate::request::{ChatRequest, Routing};
@@ -206,7 +206,7 @@ impl Gateway {
                 request_id: caller.request_id.clone(),
                 prompt_bytes: request.prompt.text_bytes,
                 media_tokens: candidate.media_tokens,
-                events: request.stream,
+                shape: if request.stream { Shape::Untold } else { Shape::Document },
                 facts,
                 started,
                 head: None,

@@ -4,11 +4,13 @@
 //! its connection, decoder and reservation, into a supervised task that reads on and settles.
 
 use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
+use futures_util::FutureExt;
 use tokio::time::{Instant, Sleep};
 use tollgate_domain::Usd;
 use tollgate_domain::ledger::Amounts;
@@ -75,6 +77,17 @@ impl Bill {
     }
 }
 
+/// What an answer looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A stream was asked for, and nothing came yet.
+    Untold,
+    /// A stream of events.
+    Events,
+    /// One JSON document.
+    Document,
+}
+
 /// A call that was sent.
 pub struct Flight {
     pub shared: Arc<Shared>,
@@ -89,8 +102,8 @@ pub struct Flight {
     pub media: MediaUnits,
     pub prompt_bytes: u64,
     pub media_tokens: u64,
-    /// Whether the answer comes as events.
-    pub events: bool,
+    /// What the answer looks like.
+    pub shape: Shape,
     pub facts: SettlementFacts,
     pub started: Instant,
     pub head: Option<Head>,
@@ -130,8 +143,6 @@ impl Flight {
         let provider = self.endpoint.endpoint.provider.clone();
         let attempt = Attempt { provider, status: Some(head.status), latency_ms: millis(self.started) };
         self.facts.attempts.push(attempt);
-        // A stream was asked for, and a document came: an error, or the answer of a server that knows no streams.
-        self.events = self.streamed && !head.json;
         self.head = Some(head);
         self.shared.steps.reached(Step::Answered);
     }
@@ -186,6 +197,10 @@ impl Flight {
         let mut next = (self.last_output + limits.keep_alive).min(self.last_data + patience);
         loop {
             let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(next)));
+            // Patience is shorter once a provider has begun.
+            if next < timer.deadline() {
+                timer.as_mut().reset(next);
+            }
             ready!(timer.as_mut().poll(cx));
             let now = Instant::now();
             if now >= self.last_data + patience {
@@ -205,7 +220,14 @@ impl Flight {
 
     fn feed(&mut self, data: &[u8]) -> Result<(), Ending> {
         let limits = self.shared.limits;
-        if !self.events {
+        if self.shape == Shape::Untold
+            && let Some(first) = data.iter().find(|byte| !byte.is_ascii_whitespace())
+        {
+            // A stream was asked for, and a document comes: an error, or the answer of a server that knows no streams.
+            // Its first byte says so; what the headers say is not to be trusted with money.
+            self.shape = if *first == b'{' { Shape::Document } else { Shape::Events };
+        }
+        if self.shape == Shape::Document {
             self.mark_progress();
             if self.body.len().saturating_add(data.len()) > limits.answer_bytes_max {
                 return Err(Ending::Broken);
@@ -233,7 +255,7 @@ impl Flight {
 
     /// The ending of an answer whose bytes all came.
     fn complete(&mut self) -> Ending {
-        if self.events {
+        if self.shape != Shape::Document {
             let (meter, heading, out) = (&mut self.meter, &self.heading, &mut self.out);
             self.lines.finish(|line| pass(meter, heading, out, &line));
             let whole = meter.done || meter.finish_reason.is_some();
@@ -358,8 +380,10 @@ impl Flight {
     async fn drain(mut self) {
         self.facts.cancelled = true;
         let (tasks, limit) = (self.shared.tasks.clone(), self.shared.limits.drain_timeout);
+        // What panicked once will panic again; it is settled all the same.
+        let end = AssertUnwindSafe(self.end()).catch_unwind();
         let ending = tokio::select! {
-            ending = self.end() => ending,
+            ending = end => ending.unwrap_or(Ending::Broken),
             () = tokio::time::sleep(limit) => Ending::TimedOut,
             () = tasks.hurried() => Ending::Broken,
         };

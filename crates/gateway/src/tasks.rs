@@ -19,6 +19,13 @@ impl Default for Tasks {
     }
 }
 
+/// Streams of an HTTP/2 connection are tasks too.
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        self.spawn(task);
+    }
+}
+
 struct Running(Arc<watch::Sender<usize>>);
 
 impl Drop for Running {

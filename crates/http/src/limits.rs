@@ -5,8 +5,10 @@ use std::time::Duration;
 /// What the server reads, waits for and keeps at the most.
 #[derive(Clone, Copy, Debug)]
 pub struct HttpLimits {
-    /// Bytes of a request's body.
+    /// Bytes of a call's body.
     pub body_bytes_max: usize,
+    /// Bytes of the body of any other request.
+    pub management_body_bytes_max: usize,
     /// Headers of a request. From 101 on hyper itself ends the connection, with a bare 431: room for more would be
     /// cleared for every request.
     pub headers_max: usize,
@@ -26,6 +28,7 @@ impl Default for HttpLimits {
     fn default() -> Self {
         Self {
             body_bytes_max: 32 << 20,
+            management_body_bytes_max: 1 << 20,
             headers_max: 64,
             header_bytes_max: 32 << 10,
             header_timeout: Duration::from_secs(20),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use rustls::ServerConfig;
@@ -21,14 +21,15 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use tollgate_gateway::Tasks;
 
+use crate::limits::HttpLimits;
 use crate::router::Api;
 
 /// Bytes of headers beyond which the connection is closed without an envelope.
 const HEAD_BYTES_MAX: usize = 256 << 10;
 /// The pause after a connection could not be accepted, as when files run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Until a TLS handshake is done.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two pings to a client that speaks HTTP/2.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// A listening server.
 pub struct Server {
@@ -47,13 +48,7 @@ impl Server {
     /// Serves until `stop` resolves; then accepts nothing more, lets answers under way end within `grace`, and gives
     /// those that are cut off then `last` to be settled. Whether all were.
     pub async fn run(self, stop: impl Future<Output = ()>, grace: Duration, last: Duration) -> bool {
-        let mut http = auto::Builder::new(TokioExecutor::new());
-        http.http1()
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.api.limits().header_timeout)
-            .max_buf_size(HEAD_BYTES_MAX);
-        http.http2().timer(TokioTimer::new()).max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX));
-        let http = Arc::new(http);
+        let http = Arc::new(Protocols::new(&self.tasks, self.api.limits()));
         let router = self.api.router();
         let graceful = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(self.api.limits().connections_max));
@@ -81,13 +76,22 @@ impl Server {
                 let _place = place;
                 // Without it small answers would wait for the client's acknowledgement.
                 let _ = stream.set_nodelay(true);
-                let Some(stream) = secured(stream, tls).await else { return };
-                let stream = unstalled(stream, api.limits().write_timeout);
+                let limits = *api.limits();
+                let ready = tokio::time::timeout(limits.header_timeout, secured(stream, tls));
+                let (stream, protocol) = tokio::select! {
+                    ready = ready => match ready {
+                        Ok(Some(ready)) => ready,
+                        // It never said anything, or nothing that could be understood.
+                        Ok(None) | Err(_) => return,
+                    },
+                    () = tasks.hurried() => return,
+                };
+                let stream = unstalled(stream, limits.write_timeout);
                 let service = service_fn(move |request| {
                     let (api, router) = (api.clone(), router.clone());
                     async move { Ok::<_, Infallible>(api.answer(&router, request).await) }
                 });
-                let connection = http.serve_connection(TokioIo::new(stream), service);
+                let connection = http.of(protocol).serve_connection(TokioIo::new(stream), service);
                 tokio::select! {
                     // A client that breaks its connection is not our fault, and its call is settled all the same.
                     _ = watcher.watch(connection) => {}
@@ -120,12 +124,61 @@ fn unstalled<S: AsyncRead + AsyncWrite>(stream: S, timeout: Duration) -> Pin<Box
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-async fn secured(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<Box<dyn Stream>> {
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug)]
+enum Protocol {
+    /// Its first bytes tell.
+    Untold,
+    Http1,
+    Http2,
+}
+
+/// The server's side of each protocol.
+struct Protocols {
+    untold: auto::Builder<Tasks>,
+    http1: auto::Builder<Tasks>,
+    http2: auto::Builder<Tasks>,
+}
+
+impl Protocols {
+    fn new(tasks: &Tasks, limits: &HttpLimits) -> Self {
+        let builder = || {
+            let mut http = auto::Builder::new(tasks.clone());
+            http.http1()
+                .timer(TokioTimer::new())
+                .header_read_timeout(limits.header_timeout)
+                .max_buf_size(HEAD_BYTES_MAX);
+            http.http2()
+                .timer(TokioTimer::new())
+                // A peer that is gone does not answer; one that reads nothing does, and keeps its connection.
+                .keep_alive_interval(PING_INTERVAL)
+                .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX));
+            http
+        };
+        Self { untold: builder(), http1: builder().http1_only(), http2: builder().http2_only() }
+    }
+
+    const fn of(&self, protocol: Protocol) -> &auto::Builder<Tasks> {
+        match protocol {
+            Protocol::Untold => &self.untold,
+            Protocol::Http1 => &self.http1,
+            Protocol::Http2 => &self.http2,
+        }
+    }
+}
+
+/// The stream of a client that has begun to speak, and what it speaks.
+async fn secured(stream: TcpStream, tls: Option<TlsAcceptor>) -> Option<(Box<dyn Stream>, Protocol)> {
     match tls {
-        None => Some(Box::new(stream)),
+        None => {
+            stream.peek(&mut [0]).await.ok()?;
+            Some((Box::new(stream), Protocol::Untold))
+        }
         Some(acceptor) => {
-            let secured = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
-            Some(Box::new(secured.ok()?.ok()?))
+            let stream = acceptor.accept(stream).await.ok()?;
+            let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+            let protocol = if http2 { Protocol::Http2 } else { Protocol::Http1 };
+            Some((Box::new(stream), protocol))
         }
     }
 }

@@ -14,7 +14,7 @@ use tollgate_app::App;
 use tollgate_client::{Client, RawAnswer};
 use tollgate_domain::Usd;
 use tollgate_domain::money::Excess;
-use tollgate_gateway::{Limits, NoSteps};
+use tollgate_gateway::{Limits, NoSteps, Steps};
 use tollgate_wire::{CreateKey, RawAmount};
 
 use crate::clock::ManualClock;
@@ -81,13 +81,21 @@ impl TestApp {
         let folder = tempfile::tempdir().unwrap();
         let provider = Provider::start().await;
         let clock = Arc::new(ManualClock::at("2026-01-15T12:00:00Z"));
-        Self::boot(folder, provider, clock, change, limits).await
+        Self::boot(folder, provider, clock, change, limits, Arc::new(NoSteps)).await
+    }
+
+    /// A server whose calls tell `steps` how far they are.
+    pub async fn watched(steps: Arc<dyn Steps>) -> Self {
+        let (folder, provider) = (tempfile::tempdir().unwrap(), Provider::start().await);
+        let clock = Arc::new(ManualClock::at("2026-01-15T12:00:00Z"));
+        Self::boot(folder, provider, clock, |_| {}, Limits::default(), steps).await
     }
 
     /// A server whose clock starts at an instant.
     pub async fn at(instant: &str) -> Self {
         let (folder, provider) = (tempfile::tempdir().unwrap(), Provider::start().await);
-        Self::boot(folder, provider, Arc::new(ManualClock::at(instant)), |_| {}, Limits::default()).await
+        Self::boot(folder, provider, Arc::new(ManualClock::at(instant)), |_| {}, Limits::default(), Arc::new(NoSteps))
+            .await
     }
 
     async fn boot(
@@ -96,17 +104,14 @@ impl TestApp {
         clock: Arc<ManualClock>,
         change: impl FnOnce(&mut Config),
         limits: Limits,
+        steps: Arc<dyn Steps>,
     ) -> Self {
         let database = folder.path().join("tollgate.db");
         let broken_disk = Arc::new(AtomicBool::new(false));
         let mut config = config(&provider, &database);
         change(&mut config);
-        let parts = Parts {
-            clock: Arc::clone(&clock) as _,
-            steps: Arc::new(NoSteps),
-            refuse_commits: Some(Arc::clone(&broken_disk)),
-            limits,
-        };
+        let parts =
+            Parts { clock: Arc::clone(&clock) as _, steps, refuse_commits: Some(Arc::clone(&broken_disk)), limits };
         let environment = |name: &str| (name == "TOLLGATE_BOOTSTRAP_MANAGEMENT_KEY").then(|| MANAGEMENT_KEY.to_owned());
         let booted = boot(&config, parts, environment).await.unwrap_or_else(|failure| panic!("{}", failure.fact));
         let (address, app) = (booted.address, booted.app.clone());
@@ -139,7 +144,7 @@ impl TestApp {
     pub async fn restart(mut self) -> Self {
         let (folder, provider, clock) = (self.folder.take().unwrap(), self.provider.clone(), Arc::clone(&self.clock));
         self.shut_down().await;
-        Self::boot(folder, provider, clock, |_| {}, Limits::default()).await
+        Self::boot(folder, provider, clock, |_| {}, Limits::default(), Arc::new(NoSteps)).await
     }
 
     /// Stops the server as SIGTERM would.

@@ -50,6 +50,8 @@ pub enum Script {
     ErrorInStream,
     /// Begins a stream and sends comments, one each few milliseconds, until the gateway has had enough.
     Comments,
+    /// Answers with this `Content-Type` and body.
+    Labelled(&'static str, &'static str),
     /// Streams so many bytes of content, then ends as it should.
     Flood(usize),
 }
@@ -178,6 +180,11 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
             Script::NoUsage => answer(&mut stream, shared, streamed, None).await?,
             Script::Usage(usage) => answer(&mut stream, shared, streamed, Some(usage)).await?,
             Script::Status(status, text) => whole(&mut stream, status, text).await?,
+            Script::Labelled(kind, body) => {
+                let length = body.len();
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n");
+                stream.write_all(format!("{head}{body}").as_bytes()).await?;
+            }
             Script::Vanish => return Ok(()),
             Script::CutAfter(chunks) => {
                 stream.write_all(stream_head().as_bytes()).await?;

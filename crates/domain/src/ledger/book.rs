@@ -201,20 +201,28 @@ impl Book {
             let cap = bound.cap_within(hold).unwrap_or(0).min(bound.cap.most());
             return Ok(ReserveOutcome::Granted { hold, cap });
         }
-        let Some(account) = self.keys.get(&key) else {
-            return Ok(ReserveOutcome::Rejected(KeyRejected::Unknown));
+        let usable = self.keys.get(&key).ok_or(KeyRejected::Unknown).and_then(|account| {
+            account.key.usable_at(now)?;
+            Ok(account.key.workspace)
+        });
+        let workspace = match usable {
+            Ok(workspace) => workspace,
+            Err(rejected) => {
+                self.closed.insert(row);
+                return Ok(ReserveOutcome::Rejected(rejected));
+            }
         };
-        if let Err(rejected) = account.key.usable_at(now) {
-            return Ok(ReserveOutcome::Rejected(rejected));
-        }
         match decide(&self.budgets(key, now), bound, kind)? {
-            Decision::Refused(refusal) => Ok(ReserveOutcome::Refused(refusal)),
+            Decision::Refused(refusal) => {
+                // Whoever asks again asks as another generation.
+                self.closed.insert(row);
+                Ok(ReserveOutcome::Refused(refusal))
+            }
             Decision::Granted { hold, cap } => {
                 let amounts = match kind {
                     MoneyKind::Credits => Amounts::credits(hold),
                     MoneyKind::Byok => Amounts { credits: Usd::ZERO, byok: hold },
                 };
-                let workspace = account.key.workspace;
                 self.restore_open(row, Open { key, workspace, admitted_at: now, hold: amounts });
                 Ok(ReserveOutcome::Granted { hold, cap })
             }
@@ -376,6 +384,9 @@ mod tests {
                         if closed.contains(&row) {
                             prop_assert_eq!(outcome, ReserveOutcome::AlreadyClosed);
                             continue;
+                        }
+                        if matches!(outcome, ReserveOutcome::Refused(_)) {
+                            closed.insert(row);
                         }
                         if let (ReserveOutcome::Granted { hold, .. }, false) = (outcome, repeat) {
                             holds.insert(row, (now, hold.nanos()));

@@ -67,6 +67,7 @@ mod tests {
             let starts = model.iter().filter(|row| row.checked_sub(1).is_none_or(|before| !model.contains(&before)));
             prop_assert_eq!(closed.ranges.len(), starts.count());
             closed.forget_below(GenerationRow(below));
+            prop_assert!(closed.ranges.values().all(|last| *last >= below), "{:?}", closed.ranges);
             for row in everywhere().filter(|row| *row >= below) {
                 prop_assert_eq!(closed.contains(GenerationRow(row)), model.contains(&row), "{}", row);
             }

@@ -141,9 +141,7 @@ impl HttpCall {
                 self.phase = Phase::Reading(body);
                 let retry_after =
                     head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-                let json =
-                    head.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-                Poll::Ready(Ok(Head { status: head.status.as_u16(), retry_after, json }))
+                Poll::Ready(Ok(Head { status: head.status.as_u16(), retry_after }))
             }
             Err(mut error) => {
                 self.phase = Phase::Over;

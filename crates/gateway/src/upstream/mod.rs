@@ -162,8 +162,6 @@ pub struct Head {
     pub status: u16,
     /// `Retry-After`.
     pub retry_after: Option<String>,
-    /// Whether a JSON document follows, and no events.
-    pub json: bool,
 }
 
 /// A call under way. It is driven by whoever polls it: there is no task behind it.

@@ -86,7 +86,7 @@ impl SimulatedCall {
             self.sleep = Some(Box::pin(sleep(delay)));
         }
         ready!(self.poll_sleep(cx));
-        Poll::Ready(Ok(Head { status: self.status, retry_after: None, json: false }))
+        Poll::Ready(Ok(Head { status: self.status, retry_after: None }))
     }
 
     pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {

@@ -20,12 +20,17 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         let (head, body) = request.into_parts();
-        let bytes = read_body(&head.headers, body, api.limits()).await?;
-        let mut misspelt = None;
+        let most = api.limits().body_bytes_max.min(api.limits().management_body_bytes_max);
+        let limits = HttpLimits { body_bytes_max: most, ..*api.limits() };
+        let bytes = read_body(&head.headers, body, &limits).await?;
+        let (members, mut misspelt) = (members_of::<T>(), None);
         let mut reader = serde_json::Deserializer::from_slice(&bytes);
         let body = serde_ignored::deserialize(&mut reader, |path| {
-            let known = members_of::<T>().iter().find(|known| path.to_string().eq_ignore_ascii_case(known));
-            misspelt = misspelt.take().or(known.map(|known| (path.to_string(), *known)));
+            if misspelt.is_none() {
+                let written = path.to_string();
+                let known = members.iter().find(|known| written.eq_ignore_ascii_case(known));
+                misspelt = known.map(|known| (written, *known));
+            }
         });
         match (body.and_then(|body| reader.end().map(|()| body)), misspelt) {
             (Err(error), _) => {
@@ -95,5 +100,19 @@ where
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => Err(ApiError::bad_request("The body could not be read to its end")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tollgate_wire::{CreateKey, UpdateKey};
+
+    #[test]
+    fn the_members_of_a_body_are_known() {
+        for members in [members_of::<CreateKey>(), members_of::<UpdateKey>()] {
+            assert!(members.contains(&"limit") && members.contains(&"limit_reset"), "{members:?}");
+        }
+        assert_eq!(members_of::<Vec<u8>>(), [""; 0]);
     }
 }

@@ -1,14 +1,19 @@
 //! Those who keep others waiting: silent providers, callers who do not read, a shutdown that cannot wait.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use testkit::{MODEL, Script, TestApp, TestKey};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tollgate_client::RawAnswer;
-use tollgate_gateway::Limits;
+use tollgate_gateway::{Limits, Step, Steps};
 
 const COMMENT: &str = ": OPENROUTER PROCESSING";
 const SHORT: Duration = Duration::from_millis(100);
@@ -102,8 +107,11 @@ async fn a_stream_that_falls_silent_is_ended_and_billed_for_what_was_seen() {
     let app = TestApp::with(|config| config.limits.idle_timeout_seconds = 1, Limits::default()).await;
     let key = app.key().limit("1").create().await;
     app.provider.script(Script::Trickle);
+    let begun = tokio::time::Instant::now();
     let answer = key.chat(100, json!({"stream": true})).await;
     assert_eq!(last_event(&answer)["error"]["code"], 524);
+    // The comment that a caller hears after fifteen seconds is not what wakes it.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     let cost = settled(&key).await;
     assert!(cost > 0 && cost < 1_000, "{cost}");
 }
@@ -158,12 +166,71 @@ async fn a_shutdown_cuts_off_what_outlasts_its_grace_and_settles_it() {
 async fn a_document_in_the_place_of_a_stream_is_billed_for_what_it_says() {
     const REFUSED: &str = r#"{"error":{"message":"no","code":400}}"#;
     const WHOLE: &str = r#"{"id":"x","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"hi"},"finish_reason":"stop"}],"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}}"#;
+    const EVENTS: &str = concat!(
+        "data: {\"id\":\"x\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"m\",\"choices\":[{\"index\":0,",
+        "\"delta\":{\"content\":\"hi\"},\"finish_reason\":\"stop\"}]}\n\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":5,\"total_tokens\":15}}\n\ndata: [DONE]\n\n",
+    );
     let app = TestApp::start().await;
     let key = app.key().limit("1").create().await;
-    for (document, cost) in [(REFUSED, 0), (WHOLE, 60)] {
-        app.provider.script(Script::Status(200, document));
+    let mut spent = 0;
+    for (kind, document, cost) in [
+        ("application/json", REFUSED, 0),
+        ("text/event-stream", REFUSED, 0),
+        ("application/json", WHOLE, 60),
+        ("text/plain", WHOLE, 60),
+    ] {
+        app.provider.script(Script::Labelled(kind, document));
         let answer = key.chat(100, json!({"stream": true})).await;
         assert_eq!(last_event(&answer)["error"]["code"], 502);
-        assert_eq!(settled(&key).await, cost);
+        spent += cost;
+        assert_eq!(settled(&key).await, spent, "{kind} {document}");
     }
+    // The other way round: events, whatever they are called.
+    app.provider.script(Script::Labelled("application/json", EVENTS));
+    let answer = key.chat(100, json!({"stream": true})).await;
+    assert_eq!(last_event(&answer)["usage"]["cost"].to_string(), "6e-8");
+    assert_eq!(settled(&key).await, spent + 60);
+}
+
+/// Panics once a provider has begun to answer.
+struct PanicsOnAnswer;
+
+impl Steps for PanicsOnAnswer {
+    fn reached(&self, step: Step) {
+        assert!(step != Step::Answered, "on purpose");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_answered_in_the_envelope_and_leaves_nothing_held() {
+    let app = TestApp::watched(Arc::new(PanicsOnAnswer)).await;
+    let key = app.key().limit("1").create().await;
+    let answer = key.chat(100, json!({})).await;
+    assert_eq!((answer.status.as_u16(), &body(&answer)["error"]["code"]), (500, &json!(500)));
+    assert_eq!(settled(&key).await, 60, "the rest is read for the bill");
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_streams_over_http2_too() {
+    let mut app = TestApp::with(|config| config.server.grace_seconds = 1, Limits::default()).await;
+    let key = app.key().limit("1").create().await;
+    app.provider.script(Script::Trickle);
+    let tcp = TokioIo::new(TcpStream::connect(app.address).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), tcp).await.unwrap();
+    let mut connections = JoinSet::new();
+    connections.spawn(connection);
+    let call =
+        json!({"model": MODEL, "max_tokens": 100, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+    let request = http::Request::post(format!("{}/api/v1/chat/completions", app.url()))
+        .header("authorization", format!("Bearer {}", key.secret))
+        .body(Full::new(Bytes::from(call.to_string())))
+        .unwrap();
+    let mut answer = sender.send_request(request).await.unwrap();
+    assert_eq!(answer.version(), http::Version::HTTP_2);
+    answer.body_mut().frame().await.unwrap().unwrap();
+    app = app.restart().await;
+    let current = app.manager.with_key(&key.secret).current_key().await.unwrap();
+    let cost = current.usage.0.nanos();
+    assert!(cost > 0 && cost < 1_000, "what was seen, and not the whole hold of a lost call: {cost}");
 }
