@@ -1,9 +1,13 @@
 //! What the product does, one file per use case. Knows no HTTP and no SQL.
 
 mod catalogue;
+pub mod credits;
+pub mod guardrails;
 pub mod keys;
 pub mod management_keys;
+pub mod members;
 mod random;
+pub mod workspaces;
 
 use std::sync::Arc;
 

@@ -32,12 +32,7 @@ pub struct Parts {
 
 impl Default for Parts {
     fn default() -> Self {
-        Self {
-            clock: Arc::new(SystemClock::default()),
-            steps: Arc::new(NoSteps),
-            refuse_commits: None,
-            limits: Limits::default(),
-        }
+        Self { clock: Arc::new(SystemClock), steps: Arc::new(NoSteps), refuse_commits: None, limits: Limits::default() }
     }
 }
 

@@ -6,8 +6,10 @@
 #![warn(missing_docs)]
 
 pub mod generation;
+pub mod guardrail;
 pub mod key;
 pub mod ledger;
+pub mod member;
 pub mod model;
 pub mod money;
 pub mod pricing;

@@ -152,6 +152,16 @@ impl WindowKind {
         }
     }
 
+    /// The reset of limits that count in this window: the inverse of [`WindowKind::of`].
+    pub const fn reset(self) -> Option<LimitReset> {
+        match self {
+            Self::Lifetime => None,
+            Self::Daily => Some(LimitReset::Daily),
+            Self::Weekly => Some(LimitReset::Weekly),
+            Self::Monthly => Some(LimitReset::Monthly),
+        }
+    }
+
     /// The position in [`WindowKind::ALL`].
     pub const fn index(self) -> usize {
         match self {

@@ -21,6 +21,9 @@ pub enum ChatError {
     /// The model is known, but none of its providers is left after the caller's wishes.
     #[error("no endpoints found for {0}")]
     NoEndpoint(String),
+    /// Guardrails leave none of its providers.
+    #[error("guardrails leave no endpoint")]
+    Guarded,
     /// A field leaves the price list in force, and a budget applies.
     #[error("`{0}` changes the price of a call, and a budget applies")]
     PriceField(String),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 use tollgate_app::{App, Catalogue, Model};
+use tollgate_domain::guardrail::Reach;
 use tollgate_domain::ledger::{Amounts, MoneyKind, Refusal, RefusalReason};
 use tollgate_domain::pricing::{Bound, Cost, MediaUnits, OutputCap, PriceList};
 use tollgate_store::{
@@ -113,16 +114,16 @@ impl Gateway {
     /// # Errors
     /// [`ChatError`]: there is no answer; whatever was held is settled or released.
     pub async fn chat(&self, caller: Caller, body: Bytes) -> Result<Answer, ChatError> {
-        let (request, candidates) = self.admit(body)?;
+        let (request, candidates) = self.admit(&caller, body)?;
         let reservation = self.reserve(&caller, &request, &candidates).await?;
         let guard = self.forward(&caller, &request, &candidates, reservation).await?;
         if request.stream { Ok(stream(guard)) } else { whole(guard).await }
     }
 
     /// Understands the call and finds who may answer it.
-    fn admit(&self, body: Bytes) -> Result<(ChatRequest, Vec<Candidate>), ChatError> {
+    fn admit(&self, caller: &Caller, body: Bytes) -> Result<(ChatRequest, Vec<Candidate>), ChatError> {
         let request = ChatRequest::parse(body)?;
-        let candidates = self.candidates(&request)?;
+        let candidates = self.candidates(&request, caller.key.reach.as_deref())?;
         self.shared.steps.reached(Step::Admitted);
         Ok((request, candidates))
     }
@@ -253,7 +254,8 @@ impl Gateway {
         Err(ChatError::Provider(last.unwrap_or_else(|| failure("", FailureKind::Unreachable, &[]))))
     }
 
-    fn candidates(&self, request: &ChatRequest) -> Result<Vec<Candidate>, ChatError> {
+    /// Who may answer: in the order of the models and of the caller's wishes, within what guardrails leave.
+    fn candidates(&self, request: &ChatRequest, reach: Option<&Reach>) -> Result<Vec<Candidate>, ChatError> {
         let catalogue: Arc<Catalogue> = self.shared.app.catalogue();
         let known: Vec<&Model> = request.models.iter().filter_map(|id| catalogue.model(id)).collect();
         let Some(first) = known.first() else {
@@ -261,7 +263,7 @@ impl Gateway {
         };
         let first = first.id.clone();
         let mut found = Vec::new();
-        let mut priced = false;
+        let (mut priced, mut guarded) = (false, false);
         for model in known {
             let mut endpoints: Vec<&Arc<PricedEndpoint>> = model.endpoints.iter().collect();
             endpoints.sort_by_key(|endpoint| preference(&request.routing, &endpoint.endpoint.provider));
@@ -269,13 +271,16 @@ impl Gateway {
                 let Some(prices) = &endpoint.endpoint.prices else { continue };
                 priced = true;
                 let Some(provider) = self.providers.get(&endpoint.endpoint.provider) else { continue };
-                if wanted(&request.routing, &provider.slug) {
+                if reach.is_some_and(|reach| !reach.model(&model.id) || !reach.provider(&provider.slug)) {
+                    guarded = true;
+                } else if wanted(&request.routing, &provider.slug) {
                     found.push(candidate(request, endpoint, prices, provider, self.shared.limits));
                 }
             }
         }
         match (found.is_empty(), priced) {
             (false, _) => Ok(found),
+            (true, true) if guarded => Err(ChatError::Guarded),
             (true, true) => Err(ChatError::NoEndpoint(first)),
             (true, false) => Err(ChatError::Unpriced(first)),
         }

@@ -9,11 +9,18 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use tollgate_app::RandomError;
+use tollgate_app::credits::TopUpError;
+use tollgate_app::guardrails::GuardrailError;
 use tollgate_app::keys::{CreateKeyError, UpdateKeyError};
-use tollgate_domain::ledger::{BudgetScope, Refusal, RefusalReason};
-use tollgate_domain::time::LimitReset;
+use tollgate_app::members::MemberError;
+use tollgate_app::workspaces::WorkspaceError;
+use tollgate_domain::Usd;
+use tollgate_domain::guardrail::IncompleteBudget;
+use tollgate_domain::ledger::{Budget, BudgetScope, Refusal, RefusalReason};
+use tollgate_domain::time::{LimitReset, WindowKind};
+use tollgate_domain::workspace::NotDecreasing;
 use tollgate_gateway::{ChatError, FailureKind, ProviderFailure};
-use tollgate_store::StoreError;
+use tollgate_store::{GuardrailRefused, MemberRefused, StoreError, WorkspaceRefused};
 use tollgate_wire::{Amount, ErrorBody, ErrorEnvelope};
 
 /// Seconds after which a refused call is worth another try.
@@ -119,6 +126,10 @@ impl ApiError {
                 "No price is known for {model}, so it cannot be called; set `pricing` for it in the configuration"
             )),
             ChatError::NoEndpoint(model) => Self::not_found(format!("No endpoints found for {model}.")),
+            ChatError::Guarded => Self::not_found(format!(
+                "No endpoints available matching your guardrail restrictions and data policy. Configure: \
+                 {public_url}/settings/privacy"
+            )),
             ChatError::Key(_) => Self::unknown_credential(),
             ChatError::Budget(refusal) => Self::refused(&refusal, public_url),
             ChatError::Store(error) => error.into(),
@@ -126,42 +137,43 @@ impl ApiError {
         }
     }
 
-    /// A budget refuses (contract section 16, lines 7, 8, 10 and 13).
+    /// A budget refuses (contract section 16, lines 6 to 11 and 13).
     fn refused(refusal: &Refusal, public_url: &str) -> Self {
-        let budget = &refusal.state.budget;
-        let word = budget.reset.map_or("total", LimitReset::as_str);
-        let scope = match budget.scope {
-            BudgetScope::Key => "key_limit",
-        };
+        let layer = Layer::of(&refusal.state.budget, public_url);
         let amounts = |source: &str, reason: Option<&str>| {
             json!({
                 "error_type": "payment_required",
                 "limit_source": source,
                 "reason": reason,
                 "provider_name": null,
-                "scope": scope,
-                "limit_usd": Amount(budget.limit),
+                "scope": refusal.state.budget.scope.as_str(),
+                "limit_usd": Amount(refusal.state.budget.limit),
                 "spend_usd": Amount(refusal.state.spent),
                 "held_usd": Amount(refusal.state.held),
-                "resets_at": budget.resets_at.map(|at| at.to_string()),
+                "resets_at": refusal.state.resets_at.map(|at| at.to_string()),
             })
         };
-        let higher = format!("To increase, visit {public_url}/keys and create a key with a higher {word} limit");
         match refusal.reason {
+            RefusalReason::Spent if refusal.state.budget.scope == BudgetScope::Credits => {
+                let mut metadata = amounts(layer.source, None);
+                metadata["remedy_hint"] = json!("add_credits");
+                Self::payment_required(layer.spent, metadata)
+            }
             RefusalReason::Spent => {
-                let message = format!("Key limit exceeded ({word} limit). Manage it using {public_url}/keys");
-                Self { metadata: Some(amounts("openrouter_key_limit", None)), ..Self::forbidden(message) }
+                Self { metadata: Some(amounts(layer.source, None)), ..Self::forbidden(layer.spent) }
             }
             RefusalReason::NeverFits { wanted, affordable: Some(affordable), .. } => {
                 let message = format!(
                     "This request requires more credits, or fewer max_tokens. You requested up to {wanted} tokens, but \
-                     can only afford {affordable}. {higher}"
+                     can only afford {affordable}. {}",
+                    layer.remedy
                 );
-                Self::payment_required(message, amounts("openrouter_key_limit", None))
+                Self::payment_required(message, amounts(layer.source, None))
             }
             RefusalReason::NeverFits { prompt_tokens, affordable_prompt, .. } => {
-                let message = format!("Prompt tokens limit exceeded: {prompt_tokens} > {affordable_prompt}. {higher}");
-                Self::payment_required(message, amounts("openrouter_key_limit", None))
+                let message =
+                    format!("Prompt tokens limit exceeded: {prompt_tokens} > {affordable_prompt}. {}", layer.remedy);
+                Self::payment_required(message, amounts(layer.source, None))
             }
             // The data path names the field; without it this is all there is to say.
             RefusalReason::Unbounded => Self::bad_request("The call has no bound, and a budget applies"),
@@ -218,6 +230,65 @@ impl ApiError {
     }
 }
 
+/// What is said of the layer that a budget belongs to.
+struct Layer {
+    /// `metadata.limit_source`
+    source: &'static str,
+    /// That all of it is spent.
+    spent: String,
+    /// What to do where too little is left.
+    remedy: String,
+}
+
+impl Layer {
+    fn of(budget: &Budget, public_url: &str) -> Self {
+        let limit = dollars(budget.limit);
+        let interval = budget.reset.map_or("lifetime", LimitReset::as_str);
+        match budget.scope {
+            BudgetScope::Key => {
+                let word = budget.reset.map_or("total", LimitReset::as_str);
+                Self {
+                    source: "openrouter_key_limit",
+                    spent: format!("Key limit exceeded ({word} limit). Manage it using {public_url}/keys"),
+                    remedy: format!("To increase, visit {public_url}/keys and create a key with a higher {word} limit"),
+                }
+            }
+            BudgetScope::Workspace => Self {
+                source: "openrouter_workspace_budget",
+                spent: format!("Workspace {interval} budget of {limit} exceeded. Contact your org admin."),
+                remedy: format!(
+                    "The workspace's {interval} budget of {limit} has no room for more. Contact your org admin."
+                ),
+            },
+            BudgetScope::Credits => Self {
+                source: "openrouter_credits",
+                spent: format!("Insufficient credits. Add more using {public_url}/settings/credits"),
+                remedy: format!("To increase, visit {public_url}/settings/credits and add more credits"),
+            },
+            BudgetScope::WorkspaceDefaultMember
+            | BudgetScope::WorkspaceDefaultKey
+            | BudgetScope::Member
+            | BudgetScope::ApiKey => Self {
+                source: "openrouter_guardrail_budget",
+                spent: format!("Guardrail {interval} budget of {limit} exceeded. Contact your org admin."),
+                remedy: format!(
+                    "The guardrail's {interval} budget of {limit} has no room for more. Contact your org admin."
+                ),
+            },
+        }
+    }
+}
+
+/// An amount as people write it: `$500.00`, and more decimals where there are more.
+fn dollars(amount: Usd) -> String {
+    let text = amount.to_string();
+    match text.split_once('.') {
+        None => format!("${text}.00"),
+        Some((_, fraction)) if fraction.len() < 2 => format!("${text}0"),
+        Some(_) => format!("${text}"),
+    }
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
@@ -260,6 +331,86 @@ impl From<UpdateKeyError> for ApiError {
             UpdateKeyError::Nothing | UpdateKeyError::EmptyName => Self::bad_request(error.to_string()),
             UpdateKeyError::UnknownKey => Self::not_found(error.to_string()),
             UpdateKeyError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<WorkspaceError> for ApiError {
+    fn from(error: WorkspaceError) -> Self {
+        let refused = match error {
+            WorkspaceError::Invalid(message) => return Self::bad_request(message),
+            WorkspaceError::Random(error) => return error.into(),
+            WorkspaceError::Store(error) => return error.into(),
+            WorkspaceError::Refused(refused) => refused,
+        };
+        match refused {
+            WorkspaceRefused::Unknown => Self::not_found("Workspace not found"),
+            WorkspaceRefused::SlugTaken => Self::bad_request("Another workspace has this slug"),
+            WorkspaceRefused::HasKeys(keys) => Self::bad_request(format!(
+                "The workspace has active keys ({keys}); delete them, or move them to another workspace"
+            )),
+            WorkspaceRefused::IsDefault => Self::forbidden("The default workspace cannot be deleted"),
+            WorkspaceRefused::NotDecreasing(NotDecreasing { broad, narrow }) => {
+                let word = |window: WindowKind| window.reset().map_or("lifetime", LimitReset::as_str);
+                Self::bad_request(format!(
+                    "Budget limits must be strictly decreasing as scope narrows: the {} limit (${}) must be greater \
+                     than the {} limit (${}).",
+                    word(broad.0),
+                    broad.1,
+                    word(narrow.0),
+                    narrow.1
+                ))
+            }
+        }
+    }
+}
+
+impl From<MemberError> for ApiError {
+    fn from(error: MemberError) -> Self {
+        match error {
+            MemberError::Invalid(message) => Self::bad_request(message),
+            MemberError::Random(error) => error.into(),
+            MemberError::Store(error) => error.into(),
+            MemberError::Refused(refused) => match refused {
+                MemberRefused::Unknown(user_id) => Self::not_found(format!("Member not found: {user_id}")),
+                MemberRefused::EmailTaken => Self::bad_request("A member with this `email` is there already"),
+                MemberRefused::HasKeys(user_id) => Self::bad_request(format!(
+                    "{user_id} has active keys; delete them, or move them to another workspace"
+                )),
+                MemberRefused::UnknownWorkspace => Self::not_found("Workspace not found"),
+            },
+        }
+    }
+}
+
+impl From<GuardrailError> for ApiError {
+    fn from(error: GuardrailError) -> Self {
+        match error {
+            GuardrailError::Invalid(message) => Self::bad_request(message),
+            GuardrailError::Random(error) => error.into(),
+            GuardrailError::Store(error) => error.into(),
+            GuardrailError::Refused(refused) => match refused {
+                GuardrailRefused::Unknown => Self::not_found("Guardrail not found"),
+                GuardrailRefused::FixedName => {
+                    Self::bad_request("The name of a workspace's default guardrail is fixed")
+                }
+                GuardrailRefused::Budget(IncompleteBudget) => {
+                    Self::bad_request("`limit_usd` and `reset_interval` must be set together")
+                }
+                GuardrailRefused::UnknownKey(hash) => Self::bad_request(format!("No key has the hash {hash}")),
+                GuardrailRefused::UnknownMember(user_id) => {
+                    Self::bad_request(format!("No member has the id {user_id}"))
+                }
+            },
+        }
+    }
+}
+
+impl From<TopUpError> for ApiError {
+    fn from(error: TopUpError) -> Self {
+        match error {
+            TopUpError::Zero => Self::bad_request(error.to_string()),
+            TopUpError::Store(error) => error.into(),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
@@ -109,6 +109,10 @@ impl Api {
             .route("/auth/key", get(routes::key::get))
             .route("/keys", keys)
             .route("/keys/{hash}", key)
+            .merge(workspaces())
+            .merge(budgets())
+            .merge(guardrails())
+            .route("/credits", get(routes::credits::get).post(routes::credits::top_up))
             .route("/generation", get(routes::generation::get))
             .route("/models", get(routes::models::list))
             .route("/models/count", get(routes::models::count))
@@ -170,6 +174,40 @@ async fn route(router: &Router, request: Request<axum::body::Body>) -> http::Res
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response.map(ApiBody::Plain)
+}
+
+fn workspaces() -> Router<Api> {
+    use routes::{members, workspaces};
+    Router::new()
+        .route("/workspaces", get(workspaces::list).post(workspaces::create))
+        .route("/workspaces/{id}", get(workspaces::get).patch(workspaces::update).delete(workspaces::delete))
+        .route("/workspaces/{id}/members", get(members::of_workspace))
+        .route("/workspaces/{id}/members/add", post(members::add))
+        .route("/workspaces/{id}/members/remove", post(members::remove))
+        .route("/organization/members", get(members::list).post(members::create))
+        .route("/organization/members/{user_id}", delete(members::delete))
+}
+
+fn budgets() -> Router<Api> {
+    use routes::workspace_budgets as budgets;
+    let one = get(budgets::get).put(budgets::put).delete(budgets::delete);
+    Router::new()
+        .route("/workspaces/{id}/budgets", get(budgets::list))
+        .route("/workspaces/{id}/budgets/{interval}", one)
+}
+
+fn guardrails() -> Router<Api> {
+    use routes::guardrails;
+    let one = get(guardrails::get).patch(guardrails::update).delete(guardrails::delete);
+    Router::new()
+        .route("/guardrails", get(guardrails::list).post(guardrails::create))
+        .route("/guardrails/{id}", one)
+        .route("/guardrails/assignments/keys", get(guardrails::all_keys))
+        .route("/guardrails/assignments/members", get(guardrails::all_members))
+        .route("/guardrails/{id}/assignments/keys", get(guardrails::keys).post(guardrails::assign_keys))
+        .route("/guardrails/{id}/assignments/keys/remove", post(guardrails::unassign_keys))
+        .route("/guardrails/{id}/assignments/members", get(guardrails::members).post(guardrails::assign_members))
+        .route("/guardrails/{id}/assignments/members/remove", post(guardrails::unassign_members))
 }
 
 async fn not_found() -> Response {

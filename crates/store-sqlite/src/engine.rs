@@ -1,6 +1,6 @@
 //! Opening the database, and the state that everything else shares.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -10,15 +10,18 @@ use foldhash::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tollgate_domain::generation::GenerationRow;
+use tollgate_domain::guardrail::Assignment;
 use tollgate_domain::key::{KeyId, ManagementKey};
 use tollgate_domain::ledger::Book;
-use tollgate_domain::workspace::{Workspace, WorkspaceId};
+use tollgate_domain::member::{Member, MemberId, Membership};
+use tollgate_domain::workspace::WorkspaceId;
 use tollgate_domain::{IdCipher, KeyHash, Timestamp};
 use tollgate_store::{Clock, StoreError};
+use uuid::Uuid;
 
 use crate::clock::GuardedClock;
 use crate::committer::{Committer, HoldsQueue, Queue, Stalled, Ticket};
-use crate::record::Record;
+use crate::record::{Record, Statement};
 
 /// Statements that stay prepared.
 const STATEMENTS_MAX: usize = 64;
@@ -96,15 +99,29 @@ pub struct State {
     pub next_correction: i64,
     pub next_price: i64,
     pub next_management_key: i64,
+    /// The number of the next workspace, member or guardrail.
+    pub next_id: i64,
     pub by_hash: HashMap<KeyHash, KeyId>,
     pub listing: HashMap<WorkspaceId, BTreeSet<KeyId>>,
     pub management: HashMap<KeyHash, ManagementKey>,
-    pub workspaces: Vec<Workspace>,
+    /// The public ids of workspaces that were deleted, for what was spent in them.
+    pub former_workspaces: HashMap<WorkspaceId, Uuid>,
+    pub members: BTreeMap<MemberId, Member>,
+    pub memberships: HashMap<(WorkspaceId, MemberId), Membership>,
+    pub key_guardrails: HashMap<KeyId, Assignment<KeyId>>,
+    pub member_guardrails: HashMap<MemberId, Assignment<MemberId>>,
     /// Keys that were used since the last fold.
     pub used: HashMap<KeyId, Timestamp>,
 }
 
 impl State {
+    /// A number for a new workspace, member or guardrail.
+    pub fn take_id(&mut self) -> i64 {
+        let id = self.next_id;
+        self.next_id = id.saturating_add(1);
+        id
+    }
+
     /// Notes that a key was used, for whoever asks and for the next fold.
     pub fn touch(&mut self, key: KeyId, at: Timestamp) {
         self.book.touch_key(key, at);
@@ -205,6 +222,25 @@ impl SqliteStore {
     /// Adds a management record: waits for it to be written, even over a failure, so that nothing is done twice.
     pub(crate) fn enqueue(state: &mut State, record: Record) -> Ticket {
         state.queue.push_waited(record, false)
+    }
+
+    /// Lets `act` change the state and say what to write, all of it or, where it refuses, nothing. In force, and durable,
+    /// when this returns.
+    pub(crate) async fn change<T, R>(
+        &self,
+        act: impl FnOnce(&mut State, Timestamp) -> Result<(T, Vec<Statement>), R> + Send,
+    ) -> Result<Result<T, R>, StoreError> {
+        self.check_writable()?;
+        let (done, ticket) = {
+            let (mut state, now) = self.lock_seen();
+            match act(&mut state, now) {
+                Err(refused) => return Ok(Err(refused)),
+                Ok((done, statements)) if statements.is_empty() => return Ok(Ok(done)),
+                Ok((done, statements)) => (done, Self::enqueue(&mut state, Record::Run(statements))),
+            }
+        };
+        self.wait(ticket).await?;
+        Ok(Ok(done))
     }
 
     /// Runs a read on the database itself, away from the runtime's threads.

@@ -4,7 +4,8 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::Value;
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::key::KeyId;
-use tollgate_domain::ledger::Amounts;
+use tollgate_domain::ledger::{Amounts, Spender};
+use tollgate_domain::member::MemberId;
 use tollgate_domain::model::PriceVersion;
 use tollgate_domain::pricing::Cost;
 use tollgate_domain::usage::{Metered, TokenUsage};
@@ -14,8 +15,7 @@ use tollgate_store::{Attempt, Outcome, Settlement, SettlementFacts};
 
 /// A generation without its public ids.
 pub struct Found {
-    pub key: KeyId,
-    pub workspace: WorkspaceId,
+    pub spender: Spender,
     pub admitted_at: Timestamp,
     pub model: String,
     pub provider: String,
@@ -27,8 +27,9 @@ const FIND: &str = "SELECT s.outcome, s.key, s.workspace, s.admitted_at, s.price
     s.prompt, s.cached, s.cache_write, s.prompt_audio, s.completion, s.reasoning, s.completion_audio, s.completion_image,
     s.streamed, s.cancelled, s.finish_reason, s.native_finish, s.upstream_id, s.latency_ms, s.generation_ms,
     s.user_agent, s.http_referer, s.session_id, s.attempts, coalesce(p.model, ''), coalesce(p.provider, ''),
-    r.credits, r.byok
+    r.credits, r.byok, k.creator
 FROM settlements s JOIN reservations r ON r.row = s.row LEFT JOIN price_versions p ON p.id = s.price
+    LEFT JOIN keys k ON k.id = s.key
 WHERE s.row = ?1";
 
 const CHARGE: &str = "SELECT s.credits + coalesce(sum(c.credits), 0), s.byok + coalesce(sum(c.byok), 0)
@@ -89,8 +90,11 @@ fn read(row: GenerationRow, charge: Amounts, found: &Row<'_>) -> rusqlite::Resul
         },
     };
     Ok(Found {
-        key: KeyId(found.get(1)?),
-        workspace: WorkspaceId(found.get(2)?),
+        spender: Spender {
+            key: KeyId(found.get(1)?),
+            workspace: WorkspaceId(found.get(2)?),
+            member: found.get::<_, Option<i64>>(31)?.map(MemberId),
+        },
         admitted_at: Timestamp::from_micros(found.get(3)?),
         model: found.get(27)?,
         provider: found.get(28)?,

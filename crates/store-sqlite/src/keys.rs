@@ -1,13 +1,14 @@
 //! Keys: looked up in memory, written through the queue.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use tollgate_domain::guardrail::Reach;
 use tollgate_domain::key::{KeyChange, NewKey};
 use tollgate_domain::ledger::KeyAccount;
 use tollgate_domain::time::Windows;
-use tollgate_domain::workspace::{DEFAULT_WORKSPACE_SLUG, Workspace};
 use tollgate_domain::{KeyHash, KeyId, Timestamp};
 use tollgate_store::{Credential, InferenceKey, KeyQuery, KeySpend, KeyStore, KeyView, StoreError};
-use uuid::Uuid;
 
 use crate::engine::{SqliteStore, State};
 use crate::record::Record;
@@ -22,14 +23,19 @@ impl KeyStore for SqliteStore {
         let account = state.by_hash.get(hash).and_then(|id| state.book.key(*id));
         Ok(account.filter(|account| account.key.usable_at(now).is_ok()).map(|account| {
             let key = &account.key;
-            Credential::Inference(InferenceKey { id: key.id, hash: key.hash, workspace: key.workspace })
+            let reach = Reach::of(state.book.rules.guardrails_of(key).map(|guardrail| &guardrail.rules)).map(Arc::new);
+            Credential::Inference(InferenceKey { id: key.id, hash: key.hash, workspace: key.workspace, reach })
         }))
     }
 
-    async fn create_key(&self, key: NewKey) -> Result<KeyView, StoreError> {
+    async fn create_key(&self, key: NewKey) -> Result<Option<KeyView>, StoreError> {
         self.check_writable()?;
         let (view, ticket) = {
             let (mut state, now) = self.lock_seen();
+            let creator_is_gone = key.creator.is_some_and(|member| !state.members.contains_key(&member));
+            if creator_is_gone || state.book.rules.workspace(key.workspace).is_none() {
+                return Ok(None);
+            }
             let id = KeyId(state.next_key);
             state.next_key = state.next_key.saturating_add(1);
             let key = key.into_key(id, now);
@@ -40,7 +46,7 @@ impl KeyStore for SqliteStore {
             (state.view(id, now), ticket)
         };
         self.wait(ticket).await?;
-        view.ok_or_else(|| StoreError::Corrupt("a key vanished while it was created".to_owned()))
+        Ok(view)
     }
 
     async fn update_key(&self, hash: &KeyHash, change: KeyChange) -> Result<Option<KeyView>, StoreError> {
@@ -48,6 +54,9 @@ impl KeyStore for SqliteStore {
         let (view, ticket) = {
             let (mut state, now) = self.lock_seen();
             let Some(id) = state.by_hash.get(hash).copied() else { return Ok(None) };
+            if change.workspace.is_some_and(|workspace| state.book.rules.workspace(workspace).is_none()) {
+                return Ok(None);
+            }
             let before = state.book.key(id).map(|account| account.key.workspace);
             let Some(key) = state.book.change_key(id, change, now) else { return Ok(None) };
             if let Some(before) = before.filter(|before| *before != key.workspace) {
@@ -70,6 +79,9 @@ impl KeyStore for SqliteStore {
                 && let Some(listing) = state.listing.get_mut(&account.key.workspace)
             {
                 listing.remove(&id);
+            }
+            if let Some(statement) = state.unassign_key(id) {
+                state.queue.push(Record::Run(vec![statement]));
             }
             Self::enqueue(&mut state, Record::DeleteKey { id, at })
         };
@@ -100,15 +112,6 @@ impl KeyStore for SqliteStore {
             .collect())
     }
 
-    async fn workspace(&self, id: Option<Uuid>) -> Result<Option<Workspace>, StoreError> {
-        let state = self.state.lock();
-        let wanted = |workspace: &&Workspace| match id {
-            Some(id) => workspace.uuid == id,
-            None => workspace.slug == DEFAULT_WORKSPACE_SLUG,
-        };
-        Ok(state.workspaces.iter().find(wanted).cloned())
-    }
-
     async fn now(&self) -> Result<Timestamp, StoreError> {
         Ok(self.lock_seen().1)
     }
@@ -117,10 +120,11 @@ impl KeyStore for SqliteStore {
 impl State {
     fn view(&self, id: KeyId, now: Timestamp) -> Option<KeyView> {
         let account = self.book.key(id)?;
-        let workspace = self.workspaces.iter().find(|workspace| workspace.id == account.key.workspace)?;
+        let creator = account.key.creator.and_then(|member| self.members.get(&member));
         Some(KeyView {
             key: account.key.clone(),
-            workspace: workspace.uuid,
+            workspace: self.workspace_uuid(account.key.workspace)?,
+            creator_user_id: creator.map(|member| member.user_id.clone()),
             spend: KeySpend::read(&account.balance, &Windows::at(now)),
             budgets: self.book.budgets(id, now),
             last_used_at: account.last_used_at,

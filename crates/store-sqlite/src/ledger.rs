@@ -114,21 +114,19 @@ impl Ledger for SqliteStore {
 
     async fn adjust(&self, id: &str, by: Amounts, reason: &str) -> Result<Option<Amounts>, StoreError> {
         self.check_writable()?;
-        let Some(record) = self.generation(id).await? else { return Ok(None) };
-        let row = record.settlement.row;
+        let Some(row) = self.cipher.row(id) else { return Ok(None) };
+        let Some(found) = self.read(move |db| crate::generations::find(db, row)).await? else { return Ok(None) };
         let ticket = {
             let (mut state, now) = self.lock_seen();
-            let workspace = state.workspaces.iter().find(|w| w.uuid == record.workspace).map(|w| w.id);
-            let Some(workspace) = workspace else { return Ok(None) };
-            let correction = Correction { key: record.key, workspace, admitted_at: record.admitted_at, amounts: by };
+            let spender = found.spender;
+            let correction = Correction { spender, admitted_at: found.admitted_at, amounts: by };
             state.book.correct(&correction);
             let correct = Correct {
                 id: state.next_correction,
                 epoch: state.epoch,
                 row,
-                key: record.key,
-                workspace,
-                admitted_at: record.admitted_at,
+                spender,
+                admitted_at: found.admitted_at,
                 by,
                 reason: reason.to_owned(),
                 at: now,
@@ -144,14 +142,14 @@ impl Ledger for SqliteStore {
         let Some(row) = self.cipher.row(id) else { return Ok(None) };
         let Some(found) = self.read(move |db| crate::generations::find(db, row)).await? else { return Ok(None) };
         let state = self.state.lock();
-        let Some(workspace) = state.workspaces.iter().find(|workspace| workspace.id == found.workspace) else {
+        let Some(workspace) = state.workspace_uuid(found.spender.workspace) else {
             return Err(StoreError::Corrupt("a generation names a workspace that does not exist".to_owned()));
         };
         let id: GenerationId = self.cipher.id(row, found.admitted_at);
         Ok(Some(GenerationRecord {
             id,
-            key: found.key,
-            workspace: workspace.uuid,
+            key: found.spender.key,
+            workspace,
             admitted_at: found.admitted_at,
             model: found.model,
             provider: found.provider,
@@ -174,7 +172,7 @@ impl SqliteStore {
 
 fn enqueue_settlement(state: &mut State, open: Open, settlement: Settlement) -> crate::committer::Ticket {
     if settlement.outcome != Outcome::Released {
-        state.touch(open.key, open.admitted_at);
+        state.touch(open.spender.key, open.admitted_at);
     }
     let epoch = state.epoch;
     state.queue.push_waited(Record::Settle { epoch, open, settlement: Box::new(settlement) }, false)

@@ -10,16 +10,20 @@
 mod catalogue;
 mod clock;
 mod committer;
+mod credits;
 mod engine;
 mod fold;
 mod generations;
+mod guardrails;
 mod keys;
 mod ledger;
 mod management;
+mod members;
 mod migrate;
 mod record;
 mod recover;
 mod rows;
+mod workspaces;
 
 pub use clock::CLOCK_JUMP_MAX;
 pub use engine::{Durability, OpenError, Options, SqliteStore};

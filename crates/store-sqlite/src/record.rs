@@ -1,10 +1,11 @@
 //! What goes into the commit queue, and how each record is written.
 
-use rusqlite::{CachedStatement, Connection, params};
+use rusqlite::types::Value;
+use rusqlite::{CachedStatement, Connection, params, params_from_iter};
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::key::{Key, KeyId, ManagementKey, ManagementKeyId};
 use tollgate_domain::ledger::MoneyKind;
-use tollgate_domain::ledger::{Amounts, Open, Scope};
+use tollgate_domain::ledger::{Amounts, Open, Scope, Spender};
 use tollgate_domain::model::PriceVersion;
 use tollgate_domain::time::{LimitReset, WindowId, WindowKind};
 use tollgate_domain::usage::{Metered, TokenUsage};
@@ -45,9 +46,23 @@ pub enum Record {
         content: String,
         at: Timestamp,
     },
+    /// What management changed: statements that belong together.
+    Run(Vec<Statement>),
     Fold(Box<Fold>),
     /// Nothing: whoever waits for it waits for what is ahead of it.
     Barrier,
+}
+
+/// A statement with its values. The SQL stands beside the method that changes what it writes.
+#[derive(Clone, Debug)]
+pub struct Statement {
+    sql: &'static str,
+    values: Vec<Value>,
+}
+
+/// A statement with its values.
+pub const fn statement(sql: &'static str, values: Vec<Value>) -> Statement {
+    Statement { sql, values }
 }
 
 #[derive(Debug)]
@@ -55,8 +70,7 @@ pub struct Correct {
     pub id: i64,
     pub epoch: i64,
     pub row: GenerationRow,
-    pub key: KeyId,
-    pub workspace: tollgate_domain::workspace::WorkspaceId,
+    pub spender: Spender,
     pub admitted_at: Timestamp,
     pub by: Amounts,
     pub reason: String,
@@ -93,7 +107,7 @@ const CORRECT: &str =
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
 const CREATE_KEY: &str = "INSERT INTO keys (id, hash, name, label, workspace, disabled, credit_limit, limit_reset,
-    include_byok_in_limit, expires_at, creator_user_id, external_user, created_at, updated_at)
+    include_byok_in_limit, expires_at, creator, external_user, created_at, updated_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 
 const UPDATE_KEY: &str =
@@ -141,8 +155,8 @@ impl Record {
         match self {
             Self::Reserve { row, open, price } => writer.reserve.execute(params![
                 row.0,
-                open.key.0,
-                open.workspace.0,
+                open.spender.key.0,
+                open.spender.workspace.0,
                 open.admitted_at.micros(),
                 open.hold.credits.nanos(),
                 open.hold.byok.nanos(),
@@ -153,8 +167,8 @@ impl Record {
                 correct.id,
                 correct.epoch,
                 correct.row.0,
-                correct.key.0,
-                correct.workspace.0,
+                correct.spender.key.0,
+                correct.spender.workspace.0,
                 correct.admitted_at.micros(),
                 correct.by.credits.nanos(),
                 correct.by.byok.nanos(),
@@ -172,7 +186,7 @@ impl Record {
                 key.limit_reset.map(LimitReset::as_str),
                 key.include_byok_in_limit,
                 key.expires_at.map(Timestamp::micros),
-                key.creator_user_id,
+                key.creator.map(|member| member.0),
                 key.external_user,
                 key.created_at.micros(),
                 key.updated_at.map(Timestamp::micros),
@@ -200,6 +214,12 @@ impl Record {
             }
             Self::PublishPrice { version, model, provider, content, at } => {
                 db.prepare_cached(PUBLISH_PRICE)?.execute(params![version.0, model, provider, content, at.micros()])
+            }
+            Self::Run(statements) => {
+                for Statement { sql, values } in statements {
+                    db.prepare_cached(sql)?.execute(params_from_iter(values))?;
+                }
+                Ok(statements.len())
             }
             Self::Fold(fold) => fold.write(db).map(|()| 1),
             Self::Barrier => Ok(0),
@@ -249,8 +269,8 @@ fn write_settlement(
         settlement.row.0,
         epoch,
         settlement.outcome.as_str(),
-        open.key.0,
-        open.workspace.0,
+        open.spender.key.0,
+        open.spender.workspace.0,
         open.admitted_at.micros(),
         settlement.charge.credits.nanos(),
         settlement.charge.byok.nanos(),

@@ -6,7 +6,8 @@ use foldhash::HashMap;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::key::KeyId;
-use tollgate_domain::ledger::{Amounts, Book, Correction, Open};
+use tollgate_domain::ledger::{Amounts, Book, Correction, Open, Spender};
+use tollgate_domain::member::MemberId;
 use tollgate_domain::model::PriceVersion;
 use tollgate_domain::pricing::Cost;
 use tollgate_domain::time::WindowId;
@@ -31,15 +32,22 @@ const KEYS: &str = "SELECT {columns} FROM keys WHERE deleted_at IS NULL";
 
 const TAIL: &str =
     "SELECT r.row, r.key, r.workspace, r.admitted_at, r.credits, r.byok, r.price, s.epoch, s.credits, s.byok,
-    s.outcome = 'released'
-FROM reservations r LEFT JOIN settlements s ON s.row = r.row
+    s.outcome = 'released', k.creator
+FROM reservations r LEFT JOIN settlements s ON s.row = r.row LEFT JOIN keys k ON k.id = r.key
 WHERE r.row >= ?1                            -- nothing below was open at the last fold
     AND (s.row IS NULL OR s.epoch >= ?2)     -- still open, or settled behind the fold
 ORDER BY r.row";
 
-const CORRECTIONS: &str = "SELECT key, workspace, admitted_at, credits, byok FROM corrections
-WHERE id >= ?1      -- nothing below is behind the last fold
-    AND epoch >= ?2";
+const CORRECTIONS: &str = "SELECT c.key, c.workspace, c.admitted_at, c.credits, c.byok, k.creator
+FROM corrections c LEFT JOIN keys k ON k.id = c.key
+WHERE c.id >= ?1      -- nothing below is behind the last fold
+    AND c.epoch >= ?2";
+
+const NEWEST_ID: &str = "SELECT max(newest) FROM (
+    SELECT max(id) AS newest FROM workspaces
+    UNION ALL SELECT max(id) FROM members
+    UNION ALL SELECT max(id) FROM guardrails
+)";
 
 /// Reads everything, books what is lost, and writes both in one transaction.
 pub fn recover(connection: &mut Connection, seed: &[u8; 32], now: Timestamp) -> Result<Recovered, OpenError> {
@@ -59,16 +67,29 @@ pub fn recover(connection: &mut Connection, seed: &[u8; 32], now: Timestamp) -> 
         .query_map([], rows::management_key)?
         .map(|key| key.map(|key| (key.hash, key)))
         .collect::<Result<HashMap<_, _>, _>>()?;
-    let workspaces = tx
-        .prepare("SELECT id, uuid, name, slug, created_at FROM workspaces ORDER BY id")?
-        .query_map([], rows::workspace)?
-        .collect::<Result<Vec<_>, _>>()?;
+    let (workspaces, former_workspaces) = crate::workspaces::load(&tx)?;
+    for workspace in workspaces {
+        book.rules.put_workspace(workspace);
+    }
+    let (members, memberships) = crate::members::load(&tx)?;
+    let guarded = crate::guardrails::load(&tx)?;
+    for guardrail in guarded.guardrails {
+        book.rules.put_guardrail(guardrail);
+    }
+    for assignment in &guarded.keys {
+        book.rules.assign_key(assignment.to, Some(assignment.guardrail));
+    }
+    for assignment in &guarded.members {
+        book.rules.assign_member(assignment.to, Some(assignment.guardrail));
+    }
+    book.rules.credits = crate::credits::load(&tx)?;
     let next_row = next(&tx, "SELECT max(row) FROM reservations")?;
     let id_key: [u8; 16] = tx.query_row("SELECT value FROM meta WHERE name = 'id_key'", [], |row| row.get(0))?;
     let state = State {
         next_key: next(&tx, "SELECT max(id) FROM keys")?,
         next_correction: next(&tx, "SELECT max(id) FROM corrections")?,
         next_price: next(&tx, "SELECT max(id) FROM price_versions")?,
+        next_id: next(&tx, NEWEST_ID)?,
         next_management_key: next(&tx, "SELECT max(id) FROM management_keys")?,
         book,
         queue: Queue::default(),
@@ -79,7 +100,11 @@ pub fn recover(connection: &mut Connection, seed: &[u8; 32], now: Timestamp) -> 
         by_hash,
         listing,
         management,
-        workspaces,
+        former_workspaces: former_workspaces.into_iter().collect(),
+        members: members.into_iter().map(|member| (member.id, member)).collect(),
+        memberships: memberships.into_iter().map(|place| ((place.workspace, place.member), place)).collect(),
+        key_guardrails: guarded.keys.into_iter().map(|assignment| (assignment.to, assignment)).collect(),
+        member_guardrails: guarded.members.into_iter().map(|assignment| (assignment.to, assignment)).collect(),
         used: HashMap::default(),
     };
     tx.commit()?;
@@ -154,6 +179,10 @@ fn load_balances(db: &Connection, book: &mut Book) -> Result<(), OpenError> {
     Ok(())
 }
 
+fn spender(key: i64, workspace: i64, member: Option<i64>) -> Spender {
+    Spender { key: KeyId(key), workspace: WorkspaceId(workspace), member: member.map(MemberId) }
+}
+
 /// Books what was settled behind the last fold, and what was open as lost. Returns the newest admission among them.
 fn replay(
     db: &Connection,
@@ -169,8 +198,7 @@ fn replay(
     let mut tail = statement.query(params![low_row, epoch])?;
     while let Some(row) = tail.next()? {
         let open = Open {
-            key: KeyId(row.get(1)?),
-            workspace: WorkspaceId(row.get(2)?),
+            spender: spender(row.get(1)?, row.get(2)?, row.get(11)?),
             admitted_at: Timestamp::from_micros(row.get(3)?),
             hold: Amounts { credits: Usd::from_nanos(row.get(4)?), byok: Usd::from_nanos(row.get(5)?) },
         };
@@ -182,8 +210,8 @@ fn replay(
             lost.push((GenerationRow(row.get(0)?), open.clone(), PriceVersion(row.get(6)?)));
             open.hold
         };
-        let (key, admitted_at) = (open.key, open.admitted_at);
-        book.correct(&Correction { key, workspace: open.workspace, admitted_at, amounts: charge });
+        let (key, admitted_at) = (open.spender.key, open.admitted_at);
+        book.correct(&Correction { spender: open.spender, admitted_at, amounts: charge });
         if row.get::<_, Option<bool>>(10)? != Some(true) {
             book.touch_key(key, admitted_at);
             // The next fold only knows of what is used from now on.
@@ -194,8 +222,7 @@ fn replay(
     let mut found = statement.query(params![low_correction, epoch])?;
     while let Some(row) = found.next()? {
         book.correct(&Correction {
-            key: KeyId(row.get(0)?),
-            workspace: WorkspaceId(row.get(1)?),
+            spender: spender(row.get(0)?, row.get(1)?, row.get(5)?),
             admitted_at: Timestamp::from_micros(row.get(2)?),
             amounts: Amounts { credits: Usd::from_nanos(row.get(3)?), byok: Usd::from_nanos(row.get(4)?) },
         });

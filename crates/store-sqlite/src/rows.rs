@@ -3,14 +3,15 @@
 use rusqlite::Row;
 use tollgate_domain::key::{Key, KeyHash, KeyId, ManagementKey, ManagementKeyId};
 use tollgate_domain::ledger::{MoneyKind, Scope};
+use tollgate_domain::member::MemberId;
 use tollgate_domain::time::{LimitReset, WindowKind};
-use tollgate_domain::workspace::{Workspace, WorkspaceId};
+use tollgate_domain::workspace::WorkspaceId;
 use tollgate_domain::{Timestamp, Usd};
 use uuid::Uuid;
 
 /// The columns that [`key`] reads.
 pub const KEY_COLUMNS: &str = "id, hash, name, label, workspace, disabled, credit_limit, limit_reset,
-    include_byok_in_limit, expires_at, creator_user_id, external_user, created_at, updated_at";
+    include_byok_in_limit, expires_at, creator, external_user, created_at, updated_at";
 
 pub fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
     Ok(Key {
@@ -24,7 +25,7 @@ pub fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
         limit_reset: row.get::<_, Option<String>>(7)?.as_deref().and_then(LimitReset::from_word),
         include_byok_in_limit: row.get(8)?,
         expires_at: row.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
-        creator_user_id: row.get(10)?,
+        creator: row.get::<_, Option<i64>>(10)?.map(MemberId),
         external_user: row.get(11)?,
         created_at: Timestamp::from_micros(row.get(12)?),
         updated_at: row.get::<_, Option<i64>>(13)?.map(Timestamp::from_micros),
@@ -42,18 +43,11 @@ pub fn management_key(row: &Row<'_>) -> rusqlite::Result<ManagementKey> {
     })
 }
 
-/// Reads `id, uuid, name, slug, created_at`.
-pub fn workspace(row: &Row<'_>) -> rusqlite::Result<Workspace> {
-    let uuid: String = row.get(1)?;
-    let uuid = Uuid::parse_str(&uuid)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(1, rusqlite::types::Type::Text, error.into()))?;
-    Ok(Workspace {
-        id: WorkspaceId(row.get(0)?),
-        uuid,
-        name: row.get(2)?,
-        slug: row.get(3)?,
-        created_at: Timestamp::from_micros(row.get(4)?),
-    })
+/// A column that holds a UUID as text.
+pub fn uuid(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
+    let text: String = row.get(column)?;
+    Uuid::parse_str(&text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into()))
 }
 
 pub const fn scope_columns(scope: Scope) -> (&'static str, i64) {
@@ -61,6 +55,7 @@ pub const fn scope_columns(scope: Scope) -> (&'static str, i64) {
         Scope::Account => ("account", 0),
         Scope::Workspace(WorkspaceId(id)) => ("workspace", id),
         Scope::Key(KeyId(id)) => ("key", id),
+        Scope::Member(MemberId(id)) => ("member", id),
     }
 }
 
@@ -69,6 +64,7 @@ pub fn scope(word: &str, id: i64) -> Option<Scope> {
         "account" => Some(Scope::Account),
         "workspace" => Some(Scope::Workspace(WorkspaceId(id))),
         "key" => Some(Scope::Key(KeyId(id))),
+        "member" => Some(Scope::Member(MemberId(id))),
         _ => None,
     }
 }

@@ -20,6 +20,7 @@ use tollgate_domain::{KeyHash, KeyId, Price, Timestamp, Usd};
 use crate::{
     Admission, Attempt, CatalogueStore, Credential, KeyQuery, KeyStore, KeyView, Ledger, ManagementStore,
     NewManagementKey, Outcome, PricedEndpoint, Reservation, Reserve, Settlement, SettlementFacts, Store, StoreError,
+    WorkspaceRef, WorkspaceStore,
 };
 
 /// A database of an engine, which the suite opens, closes and opens again. Its clock moves when it is told to.
@@ -71,7 +72,7 @@ impl<E: Engine> Db<E> {
     }
 
     async fn workspace(&self) -> WorkspaceId {
-        self.store.workspace(None).await.unwrap().unwrap().id
+        self.store.workspace(&WorkspaceRef::Default).await.unwrap().unwrap().id
     }
 
     async fn key(&self, name: &str, limit: Option<i64>, limit_reset: Option<LimitReset>) -> KeyView {
@@ -84,10 +85,10 @@ impl<E: Engine> Db<E> {
             limit_reset,
             include_byok_in_limit: false,
             expires_at: None,
-            creator_user_id: None,
+            creator: None,
             external_user: Some("someone".to_owned()),
         };
-        self.store.create_key(key).await.unwrap()
+        self.store.create_key(key).await.unwrap().unwrap()
     }
 
     async fn view(&self, name: &str) -> Option<KeyView> {

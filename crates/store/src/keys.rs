@@ -1,10 +1,13 @@
 //! Keys and their balances.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
+use tollgate_domain::guardrail::Reach;
 use tollgate_domain::key::{KeyChange, ManagementKey, NewKey};
 use tollgate_domain::ledger::{Balance, BudgetState, MoneyKind};
 use tollgate_domain::time::{WindowKind, Windows};
-use tollgate_domain::workspace::{Workspace, WorkspaceId};
+use tollgate_domain::workspace::WorkspaceId;
 use tollgate_domain::{Key, KeyHash, KeyId, Timestamp, Usd};
 use uuid::Uuid;
 
@@ -20,7 +23,7 @@ pub enum Credential {
 }
 
 /// Who a call is made by. Whether it may still spend is decided again with the reservation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InferenceKey {
     /// The key.
     pub id: KeyId,
@@ -28,6 +31,8 @@ pub struct InferenceKey {
     pub hash: KeyHash,
     /// Its workspace.
     pub workspace: WorkspaceId,
+    /// What its guardrails leave; `None` is everything.
+    pub reach: Option<Arc<Reach>>,
 }
 
 /// What a scope has spent, per kind of money and window, at one instant.
@@ -54,6 +59,8 @@ pub struct KeyView {
     pub key: Key,
     /// The public id of its workspace.
     pub workspace: Uuid,
+    /// The public id of the member who created it.
+    pub creator_user_id: Option<String>,
     /// What it spent.
     pub spend: KeySpend,
     /// Every budget that applies, in enforcement order.
@@ -83,10 +90,10 @@ pub trait KeyStore: Send + Sync {
     /// Whose secret hashes to `hash`; `None` for unknown, deleted, disabled and expired alike.
     async fn authenticate(&self, hash: &KeyHash) -> Result<Option<Credential>, StoreError>;
 
-    /// Creates a key. Durable when this returns.
-    async fn create_key(&self, key: NewKey) -> Result<KeyView, StoreError>;
+    /// Creates a key; `None` where its workspace or its creator is gone. Durable when this returns.
+    async fn create_key(&self, key: NewKey) -> Result<Option<KeyView>, StoreError>;
 
-    /// Changes a key; `None` where there is none. In force, and durable, when this returns.
+    /// Changes a key; `None` where there is none, or no such workspace. In force, and durable, when this returns.
     async fn update_key(&self, hash: &KeyHash, change: KeyChange) -> Result<Option<KeyView>, StoreError>;
 
     /// Deletes a key for good; `false` where there is none. In force, and durable, when this returns.
@@ -97,9 +104,6 @@ pub trait KeyStore: Send + Sync {
 
     /// Keys of a workspace, newest first.
     async fn keys(&self, query: KeyQuery) -> Result<Vec<KeyView>, StoreError>;
-
-    /// The workspace with this public id, or the default one.
-    async fn workspace(&self, id: Option<Uuid>) -> Result<Option<Workspace>, StoreError>;
 
     /// The ledger's time.
     async fn now(&self) -> Result<Timestamp, StoreError>;

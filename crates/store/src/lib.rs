@@ -7,21 +7,46 @@ mod catalogue;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod credits;
 mod error;
+mod guardrails;
 mod keys;
 mod ledger;
 mod management;
+mod members;
+mod page;
+mod workspaces;
 
 pub use catalogue::{CatalogueStore, PricedEndpoint};
 pub use clock::{Clock, Reading, SystemClock};
+pub use credits::{CreditStore, Credits};
 pub use error::StoreError;
+pub use guardrails::{
+    Assignee, AssigneeKind, Assignees, AssignmentView, GuardrailRefused, GuardrailStore, GuardrailView,
+};
 pub use keys::{Credential, InferenceKey, KeyQuery, KeySpend, KeyStore, KeyView};
 pub use ledger::{
     Admission, Attempt, GenerationRecord, Ledger, Outcome, Reservation, Reserve, Settled, Settlement, SettlementFacts,
 };
 pub use management::{ManagementStore, NewManagementKey};
+pub use members::{MemberRefused, MemberStore, NewMember, WorkspaceMember};
+pub use page::{Page, PageQuery};
+pub use workspaces::{WorkspaceRef, WorkspaceRefused, WorkspaceStore};
 
 /// Everything that a storage engine does.
-pub trait Store: Ledger + KeyStore + ManagementStore + CatalogueStore {}
+pub trait Store:
+    Ledger + KeyStore + ManagementStore + CatalogueStore + WorkspaceStore + MemberStore + GuardrailStore + CreditStore
+{
+}
 
-impl<T: Ledger + KeyStore + ManagementStore + CatalogueStore> Store for T {}
+impl<T> Store for T where
+    T: Ledger
+        + KeyStore
+        + ManagementStore
+        + CatalogueStore
+        + WorkspaceStore
+        + MemberStore
+        + GuardrailStore
+        + CreditStore
+{
+}

@@ -141,7 +141,9 @@ pub struct UpdateKey {
 
 /// Tells null from absent: the outer `Option` is presence.
 #[expect(clippy::option_option, reason = "absent, null and a value are three things")]
-fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+pub fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(deserializer).map(Some)
 }
 

@@ -7,15 +7,25 @@
 mod current_key;
 mod error;
 mod generation;
+mod guardrails;
 mod keys;
 mod models;
 mod money;
 mod usage;
+mod workspaces;
 
 pub use current_key::{CurrentKey, FreeModelDailyRequests, KeyBudget, RateLimit};
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use generation::{Generation, ProviderResponse};
+pub use guardrails::{
+    Assigned, Guardrail, GuardrailRequest, KeyAssignment, KeyHashes, MemberAssignment, MemberUserIds, Switches,
+    Unassigned,
+};
 pub use keys::{CreateKey, CreatedKey, Data, Deleted, External, Key, UpdateKey};
 pub use models::{Architecture, Model, ModelLinks, ModelList, ModelsCount, PageLinks, Pricing, TopProvider};
 pub use money::{Amount, RawAmount};
 pub use usage::{ChatUsage, CompletionTokensDetails, CostDetails, PromptTokensDetails};
+pub use workspaces::{
+    AddedMembers, CreateMember, Credits, ListPage, OrganizationMember, PutBudget, RemovedMembers, TopUp, UserIds,
+    Workspace, WorkspaceBudget, WorkspaceBudgets, WorkspaceMember, WorkspaceRequest,
+};

@@ -4,7 +4,6 @@ use tollgate_domain::KeyHash;
 use tollgate_domain::key::KeyChange;
 use tollgate_domain::workspace::Workspace;
 use tollgate_store::{KeyQuery, KeyView, StoreError};
-use uuid::Uuid;
 
 use crate::App;
 
@@ -78,13 +77,5 @@ impl App {
     ) -> Result<Vec<KeyView>, StoreError> {
         let workspace = workspace.id;
         self.store().keys(KeyQuery { workspace, include_disabled, include_expired, offset, limit: PAGE }).await
-    }
-
-    /// The workspace with this id, or the default one.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn workspace(&self, id: Option<Uuid>) -> Result<Option<Workspace>, StoreError> {
-        self.store().workspace(id).await
     }
 }

@@ -3,7 +3,7 @@
 use tollgate_domain::key::NewKey;
 use tollgate_domain::time::LimitReset;
 use tollgate_domain::{KeySecret, Timestamp, Usd};
-use tollgate_store::{KeyView, StoreError};
+use tollgate_store::{KeyView, StoreError, WorkspaceRef};
 use uuid::Uuid;
 
 use crate::{App, RandomError};
@@ -61,14 +61,16 @@ impl App {
         if request.name.trim().is_empty() {
             return Err(CreateKeyError::EmptyName);
         }
-        if request.creator_user_id.is_some() {
-            return Err(CreateKeyError::UnknownMember);
-        }
+        let creator = match &request.creator_user_id {
+            None => None,
+            Some(user_id) => Some(self.store().member(user_id).await?.ok_or(CreateKeyError::UnknownMember)?.id),
+        };
         let now = self.store().now().await?;
         if request.expires_at.is_some_and(|end| end <= now) {
             return Err(CreateKeyError::Expired);
         }
-        let workspace = self.store().workspace(request.workspace).await?.ok_or(CreateKeyError::UnknownWorkspace)?;
+        let which = request.workspace.map_or(WorkspaceRef::Default, WorkspaceRef::Id);
+        let workspace = self.store().workspace(&which).await?.ok_or(CreateKeyError::UnknownWorkspace)?;
         let secret = KeySecret::new(&self.settings().key_prefix, self.random.bytes()?);
         let key = NewKey {
             hash: secret.hash(),
@@ -79,10 +81,10 @@ impl App {
             limit_reset: request.limit_reset,
             include_byok_in_limit: request.include_byok_in_limit,
             expires_at: request.expires_at,
-            creator_user_id: request.creator_user_id,
+            creator,
             external_user: request.external_user,
         };
-        let view = self.store().create_key(key).await?;
+        let view = self.store().create_key(key).await?.ok_or(CreateKeyError::UnknownWorkspace)?;
         tracing::info!(key.hash = %view.key.hash, "key created");
         Ok((view, secret))
     }

@@ -354,7 +354,7 @@ fn last_used(key: &Key, terminal: bool, now: Instant) -> String {
 }
 
 fn now() -> Instant {
-    SystemClock::default().read().wall
+    SystemClock.read().wall
 }
 
 /// The figure beside a limit is that window's.

@@ -1,5 +1,6 @@
 //! What a key is, when it may be used, and how it changes.
 
+use crate::member::MemberId;
 use crate::time::LimitReset;
 use crate::workspace::WorkspaceId;
 use crate::{KeyHash, Timestamp, Usd};
@@ -31,8 +32,8 @@ pub struct Key {
     pub include_byok_in_limit: bool,
     /// From this instant on the key is refused.
     pub expires_at: Option<Timestamp>,
-    /// The member who created it.
-    pub creator_user_id: Option<String>,
+    /// The member who created it: what it spends counts as theirs too.
+    pub creator: Option<MemberId>,
     /// A partner's own name for whoever uses the key.
     pub external_user: Option<String>,
     /// When it was created.
@@ -60,8 +61,8 @@ pub struct NewKey {
     pub include_byok_in_limit: bool,
     /// As [`Key::expires_at`].
     pub expires_at: Option<Timestamp>,
-    /// As [`Key::creator_user_id`].
-    pub creator_user_id: Option<String>,
+    /// As [`Key::creator`].
+    pub creator: Option<MemberId>,
     /// As [`Key::external_user`].
     pub external_user: Option<String>,
 }
@@ -80,7 +81,7 @@ impl NewKey {
             limit_reset: self.limit_reset,
             include_byok_in_limit: self.include_byok_in_limit,
             expires_at: self.expires_at,
-            creator_user_id: self.creator_user_id,
+            creator: self.creator,
             external_user: self.external_user,
             created_at: now,
             updated_at: None,
@@ -196,7 +197,7 @@ mod tests {
             limit_reset: None,
             include_byok_in_limit: false,
             expires_at: Some(Timestamp::from_micros(100)),
-            creator_user_id: None,
+            creator: None,
             external_user: None,
         }
         .into_key(KeyId(1), Timestamp::from_micros(1))

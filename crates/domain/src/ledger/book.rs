@@ -6,9 +6,10 @@
 use foldhash::{HashMap, HashSet};
 
 use super::closed::ClosedRows;
-use super::{Amounts, Balance, BudgetState, Decision, MoneyKind, Refusal, decide};
+use super::{Amounts, Balance, BudgetState, Decision, MoneyKind, Refusal, Rules, decide};
 use crate::generation::GenerationRow;
 use crate::key::{Key, KeyChange, KeyId, KeyRejected};
+use crate::member::MemberId;
 use crate::money::MoneyError;
 use crate::pricing::Bound;
 use crate::time::{WindowKind, Windows};
@@ -24,6 +25,26 @@ pub enum Scope {
     Workspace(WorkspaceId),
     /// A key.
     Key(KeyId),
+    /// A member, in all workspaces.
+    Member(MemberId),
+}
+
+/// Whose money a call spends: each of them has a balance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spender {
+    /// The key.
+    pub key: KeyId,
+    /// The workspace that the key was in at admission.
+    pub workspace: WorkspaceId,
+    /// The member who created the key.
+    pub member: Option<MemberId>,
+}
+
+impl Spender {
+    fn scopes(&self) -> impl Iterator<Item = Scope> + use<> {
+        let owners = [Scope::Account, Scope::Workspace(self.workspace), Scope::Key(self.key)];
+        owners.into_iter().chain(self.member.map(Scope::Member))
+    }
 }
 
 /// A key with its balance.
@@ -40,10 +61,8 @@ pub struct KeyAccount {
 /// An open reservation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Open {
-    /// The key that spends.
-    pub key: KeyId,
-    /// The workspace that the key was in at admission.
-    pub workspace: WorkspaceId,
+    /// Who spends.
+    pub spender: Spender,
     /// When it was admitted; it is booked in the windows of this instant.
     pub admitted_at: Timestamp,
     /// What is held.
@@ -80,10 +99,8 @@ pub enum Closed {
 /// A correction of a generation that was booked before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Correction {
-    /// The key that was charged.
-    pub key: KeyId,
-    /// The workspace that was charged.
-    pub workspace: WorkspaceId,
+    /// Who was charged.
+    pub spender: Spender,
     /// The admission of the generation: the windows that the change is booked in.
     pub admitted_at: Timestamp,
     /// What to add; negative gives back.
@@ -95,10 +112,13 @@ pub struct Correction {
 pub struct Book {
     account: Balance,
     workspaces: HashMap<WorkspaceId, Balance>,
+    members: HashMap<MemberId, Balance>,
     keys: HashMap<KeyId, KeyAccount>,
     open: HashMap<GenerationRow, Open>,
     closed: ClosedRows,
     dirty: HashSet<Scope>,
+    /// What limits spending besides the keys' own limits.
+    pub rules: Rules,
 }
 
 impl Book {
@@ -131,6 +151,7 @@ impl Book {
         match scope {
             Scope::Account => Some(&self.account),
             Scope::Workspace(id) => self.workspaces.get(&id),
+            Scope::Member(id) => self.members.get(&id),
             Scope::Key(id) => self.keys.get(&id).map(|account| &account.balance),
         }
     }
@@ -140,6 +161,7 @@ impl Book {
         match scope {
             Scope::Account => Some(&mut self.account),
             Scope::Workspace(id) => Some(self.workspaces.entry(id).or_default()),
+            Scope::Member(id) => Some(self.members.entry(id).or_default()),
             Scope::Key(id) => self.keys.get_mut(&id).map(|account| &mut account.balance),
         }
     }
@@ -173,12 +195,11 @@ impl Book {
 
     /// The budgets that apply to a key at `now`, in enforcement order.
     pub fn budgets(&self, id: KeyId, now: Timestamp) -> Vec<BudgetState> {
+        let Some(account) = self.keys.get(&id) else { return Vec::new() };
         let windows = Windows::at(now);
-        self.keys
-            .get(&id)
-            .and_then(|account| BudgetState::of_key(&account.key, &account.balance, now, &windows))
-            .into_iter()
-            .collect()
+        let nothing = Balance::default();
+        let state = |(budget, scope)| BudgetState::of(budget, self.balance(scope).unwrap_or(&nothing), now, &windows);
+        self.rules.budgets_of(&account.key).into_iter().map(state).collect()
     }
 
     /// Holds the bound of a call, if its key is usable and every budget has room.
@@ -203,10 +224,11 @@ impl Book {
         }
         let usable = self.keys.get(&key).ok_or(KeyRejected::Unknown).and_then(|account| {
             account.key.usable_at(now)?;
-            Ok(account.key.workspace)
+            let Key { id: key, workspace, creator: member, .. } = account.key;
+            Ok(Spender { key, workspace, member })
         });
-        let workspace = match usable {
-            Ok(workspace) => workspace,
+        let spender = match usable {
+            Ok(spender) => spender,
             Err(rejected) => {
                 self.closed.insert(row);
                 return Ok(ReserveOutcome::Rejected(rejected));
@@ -223,7 +245,7 @@ impl Book {
                     MoneyKind::Credits => Amounts::credits(hold),
                     MoneyKind::Byok => Amounts { credits: Usd::ZERO, byok: hold },
                 };
-                self.restore_open(row, Open { key, workspace, admitted_at: now, hold: amounts });
+                self.restore_open(row, Open { spender, admitted_at: now, hold: amounts });
                 Ok(ReserveOutcome::Granted { hold, cap })
             }
         }
@@ -237,17 +259,18 @@ impl Book {
         if more <= Usd::ZERO {
             return true;
         }
-        let usable = self.keys.get(&open.key).is_some_and(|account| account.key.usable_at(now).is_ok());
+        let key = open.spender.key;
+        let usable = self.keys.get(&key).is_some_and(|account| account.key.usable_at(now).is_ok());
         let (windows, present) = (Windows::at(open.admitted_at), Windows::at(now));
         // It is booked where it was admitted: once that window has ended, nobody knows any more what fits there.
         let fits = |state: &BudgetState| {
             let kind = WindowKind::of(state.budget.reset);
             !state.counts(MoneyKind::Credits) || (windows.of(kind) == present.of(kind) && more <= state.free())
         };
-        if !usable || !self.budgets(open.key, now).iter().all(fits) {
+        if !usable || !self.budgets(key, now).iter().all(fits) {
             return false;
         }
-        self.each_balance(open.key, open.workspace, |balance| balance.hold(Amounts::credits(more), &windows));
+        self.each_balance(&open.spender, |balance| balance.hold(Amounts::credits(more), &windows));
         self.open.insert(row, Open { hold: Amounts { credits: to, ..open.hold }, ..open });
         true
     }
@@ -255,7 +278,7 @@ impl Book {
     /// Opens a reservation as it was decided before: by [`Book::reserve`], or before a restart.
     pub fn restore_open(&mut self, row: GenerationRow, open: Open) {
         let windows = Windows::at(open.admitted_at);
-        self.each_balance(open.key, open.workspace, |balance| balance.hold(open.hold, &windows));
+        self.each_balance(&open.spender, |balance| balance.hold(open.hold, &windows));
         self.open.insert(row, open);
     }
 
@@ -264,11 +287,11 @@ impl Book {
         self.closed.insert(row);
         let Some(open) = self.open.remove(&row) else { return Closed::NotOpen };
         let windows = Windows::at(open.admitted_at);
-        self.each_balance(open.key, open.workspace, |balance| {
+        self.each_balance(&open.spender, |balance| {
             balance.unhold(open.hold, &windows);
             balance.spend(charge, &windows);
         });
-        self.mark_dirty(open.key, open.workspace);
+        self.dirty.extend(open.spender.scopes());
         Closed::Now(open)
     }
 
@@ -280,18 +303,14 @@ impl Book {
     /// Books a change to a generation that was settled before, in the windows of its admission. Never refused.
     pub fn correct(&mut self, correction: &Correction) {
         let windows = Windows::at(correction.admitted_at);
-        self.each_balance(correction.key, correction.workspace, |balance| {
+        self.each_balance(&correction.spender, |balance| {
             balance.spend(correction.amounts, &windows);
         });
-        self.mark_dirty(correction.key, correction.workspace);
+        self.dirty.extend(correction.spender.scopes());
     }
 
-    fn mark_dirty(&mut self, key: KeyId, workspace: WorkspaceId) {
-        self.dirty.extend([Scope::Account, Scope::Workspace(workspace), Scope::Key(key)]);
-    }
-
-    fn each_balance(&mut self, key: KeyId, workspace: WorkspaceId, change: impl Fn(&mut Balance)) {
-        for scope in [Scope::Account, Scope::Workspace(workspace), Scope::Key(key)] {
+    fn each_balance(&mut self, spender: &Spender, change: impl Fn(&mut Balance)) {
+        for scope in spender.scopes() {
             if let Some(balance) = self.balance_mut(scope) {
                 change(balance);
             }
@@ -303,10 +322,13 @@ impl Book {
 mod tests {
     use super::*;
     use crate::Price;
+    use crate::guardrail::{Guardrail, GuardrailBudget, GuardrailId, GuardrailRules};
     use crate::key::{KeyHash, NewKey};
     use crate::pricing::{MediaUnits, OutputCap, PriceList};
     use crate::time::LimitReset;
+    use crate::workspace::{NewWorkspace, Preferences, Workspace, WorkspaceBudget};
     use proptest::prelude::*;
+    use uuid::Uuid;
 
     fn key(limit: Option<i64>, limit_reset: Option<LimitReset>) -> Key {
         NewKey {
@@ -318,10 +340,34 @@ mod tests {
             limit_reset,
             include_byok_in_limit: false,
             expires_at: None,
-            creator_user_id: None,
+            creator: Some(MemberId(1)),
             external_user: None,
         }
         .into_key(KeyId(1), Timestamp::default())
+    }
+
+    fn workspace() -> Workspace {
+        NewWorkspace {
+            uuid: Uuid::nil(),
+            name: "w".to_owned(),
+            slug: "w".to_owned(),
+            description: None,
+            preferences: Preferences::default(),
+        }
+        .into_workspace(WorkspaceId(1), Timestamp::default())
+    }
+
+    fn guardrail(limit: Option<i64>) -> Guardrail {
+        let reset = LimitReset::Monthly;
+        let budget = limit.map(|limit| GuardrailBudget { limit: Usd::from_nanos(limit), reset });
+        Guardrail {
+            id: GuardrailId(1),
+            uuid: Uuid::nil(),
+            workspace: WorkspaceId(1),
+            rules: GuardrailRules { budget, ..GuardrailRules::default() },
+            created_at: Timestamp::default(),
+            updated_at: None,
+        }
     }
 
     fn bound(nanos: u64) -> Bound {
@@ -331,12 +377,28 @@ mod tests {
 
     #[derive(Clone, Debug)]
     enum Step {
-        Reserve { row: i64, amount: u64 },
-        Raise { row: i64, to: i64 },
-        Settle { row: i64, charge: i64 },
+        Reserve {
+            row: i64,
+            amount: u64,
+        },
+        Raise {
+            row: i64,
+            to: i64,
+        },
+        Settle {
+            row: i64,
+            charge: i64,
+        },
         Limit(Option<i64>),
+        /// The budget of the workspace for a kind of window.
+        Workspace(WindowKind, Option<i64>),
+        /// The monthly budget of the guardrail that the key's member has.
+        Member(Option<i64>),
+        Credits(Option<i64>),
         Reset(Option<LimitReset>),
-        Wait { micros: i64 },
+        Wait {
+            micros: i64,
+        },
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -351,6 +413,10 @@ mod tests {
             2 => (0_i64..24, 0_i64..90).prop_map(|(row, to)| Step::Raise { row, to }),
             6 => (0_i64..24, 0_i64..80).prop_map(|(row, charge)| Step::Settle { row, charge }),
             1 => proptest::option::of(0_i64..300).prop_map(Step::Limit),
+            1 => (0_usize..4, proptest::option::of(0_i64..300))
+                .prop_map(|(window, limit)| Step::Workspace(WindowKind::ALL[window], limit)),
+            1 => proptest::option::of(0_i64..300).prop_map(Step::Member),
+            1 => proptest::option::of(0_i64..900).prop_map(Step::Credits),
             1 => reset.prop_map(Step::Reset),
             2 => (0_i64..20 * 86_400_000_000).prop_map(|micros| Step::Wait { micros }),
         ];
@@ -363,6 +429,8 @@ mod tests {
         fn the_book_never_grants_over_and_equals_the_sum_of_its_entries(steps in steps()) {
             let mut book = Book::default();
             book.insert_key(key(Some(100), None));
+            book.rules.put_workspace(workspace());
+            book.rules.assign_member(MemberId(1), Some(GuardrailId(1)));
             let mut now = Timestamp::from_micros(1_700_000_000_000_000);
             let mut holds: HashMap<i64, (Timestamp, i64)> = HashMap::default();
             let mut entries: Vec<(Timestamp, i64)> = Vec::new();
@@ -374,6 +442,18 @@ mod tests {
                         let limit = Some(limit.map(Usd::from_nanos));
                         book.change_key(KeyId(1), KeyChange { limit, ..KeyChange::default() }, now);
                     }
+                    Step::Workspace(window, limit) => {
+                        let mut changed = book.rules.workspace(WorkspaceId(1)).unwrap().clone();
+                        changed.budgets = changed.budgets.without(window);
+                        if let Some(limit) = limit {
+                            let limit = Usd::from_nanos(limit);
+                            let budget = WorkspaceBudget { uuid: Uuid::nil(), limit, created_at: now, updated_at: now };
+                            changed.budgets.restore(window, budget);
+                        }
+                        book.rules.put_workspace(changed);
+                    }
+                    Step::Member(limit) => book.rules.put_guardrail(guardrail(limit)),
+                    Step::Credits(credits) => book.rules.credits = credits.map(Usd::from_nanos),
                     Step::Reset(reset) => {
                         let change = KeyChange { limit_reset: Some(reset), ..KeyChange::default() };
                         book.change_key(KeyId(1), change, now);
@@ -390,20 +470,20 @@ mod tests {
                         }
                         if let (ReserveOutcome::Granted { hold, .. }, false) = (outcome, repeat) {
                             holds.insert(row, (now, hold.nanos()));
-                            if let Some(state) = book.budgets(KeyId(1), now).first() {
+                            for state in book.budgets(KeyId(1), now) {
                                 prop_assert!(hold == Usd::ZERO || state.free() >= Usd::ZERO, "granted over: {state:?}");
                             }
                         }
                     }
                     Step::Raise { row, to } => {
-                        let budget = book.budgets(KeyId(1), now).first().copied();
+                        let budgets = book.budgets(KeyId(1), now);
                         let raised = book.raise(GenerationRow(row), Usd::from_nanos(to), now);
                         let Some((at, held)) = holds.get_mut(&row) else {
                             prop_assert!(!raised);
                             continue;
                         };
                         let more = to - *held;
-                        let fits = budget.is_none_or(|state| {
+                        let fits = budgets.iter().all(|state| {
                             let window = WindowKind::of(state.budget.reset);
                             let same = Windows::at(*at).of(window) == Windows::at(now).of(window);
                             same && more <= state.free().nanos()
@@ -425,7 +505,9 @@ mod tests {
                     }
                 }
                 let windows = Windows::at(now);
-                for scope in [Scope::Account, Scope::Workspace(WorkspaceId(1)), Scope::Key(KeyId(1))] {
+                for scope in
+                    [Scope::Account, Scope::Workspace(WorkspaceId(1)), Scope::Key(KeyId(1)), Scope::Member(MemberId(1))]
+                {
                     for window in WindowKind::ALL {
                         let here = |at: Timestamp| Windows::at(at).of(window) == windows.of(window);
                         let spent: i64 = entries.iter().filter(|(at, _)| here(*at)).map(|(_, charge)| charge).sum();

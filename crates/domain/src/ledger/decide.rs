@@ -111,9 +111,9 @@ mod tests {
             limit: Usd::from_nanos(limit),
             reset: None,
             include_byok: false,
-            resets_at: None,
+            source: None,
         };
-        BudgetState { budget, spent: Usd::from_nanos(spent), held: Usd::from_nanos(held) }
+        BudgetState { budget, spent: Usd::from_nanos(spent), held: Usd::from_nanos(held), resets_at: None }
     }
 
     /// One nano-dollar a token, `prompt` tokens.

@@ -5,8 +5,10 @@ mod book;
 mod budget;
 mod closed;
 mod decide;
+mod rules;
 
 pub use balance::{Amounts, Balance, Counter, MoneyKind};
-pub use book::{Book, Closed, Correction, KeyAccount, Open, ReserveOutcome, Scope};
+pub use book::{Book, Closed, Correction, KeyAccount, Open, ReserveOutcome, Scope, Spender};
 pub use budget::{Budget, BudgetScope, BudgetState};
 pub use decide::{Decision, Refusal, RefusalReason, decide};
+pub use rules::Rules;

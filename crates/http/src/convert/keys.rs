@@ -101,7 +101,7 @@ pub fn key(view: KeyView) -> Key {
         updated_at: view.key.updated_at.map(text),
         expires_at: view.key.expires_at.map(text),
         last_used_at: view.last_used_at.map(text),
-        creator_user_id: view.key.creator_user_id,
+        creator_user_id: view.creator_user_id,
         external_user: view.key.external_user,
         workspace_id: view.workspace.to_string(),
     }
@@ -116,6 +116,9 @@ pub fn current_key(current: Current) -> CurrentKey {
 }
 
 fn inference_key(view: KeyView) -> CurrentKey {
+    // Credits are no budget on the wire.
+    let shown = |state: &&BudgetState| state.budget.scope != BudgetScope::Credits;
+    let budgets: Vec<BudgetState> = view.budgets.iter().filter(shown).copied().collect();
     let own = own_limit(&view);
     let [usage, usage_daily, usage_weekly, usage_monthly] = view.spend.credits.map(Amount);
     let [byok_usage, byok_usage_daily, byok_usage_weekly, byok_usage_monthly] = view.spend.byok.map(Amount);
@@ -135,9 +138,9 @@ fn inference_key(view: KeyView) -> CurrentKey {
         byok_usage_monthly,
         expires_at: view.key.expires_at.map(text),
         workspace_id: Some(view.workspace.to_string()),
-        budgets: view.budgets.iter().map(budget).collect(),
-        effective_budget: effective(&view.budgets).map(budget),
-        creator_user_id: view.key.creator_user_id,
+        effective_budget: effective(&budgets).map(budget),
+        budgets: budgets.iter().map(budget).collect(),
+        creator_user_id: view.creator_user_id,
         ..nobody(view.key.label)
     }
 }
@@ -190,20 +193,27 @@ fn effective(budgets: &[BudgetState]) -> Option<&BudgetState> {
 }
 
 fn budget(state: &BudgetState) -> KeyBudget {
-    let scope = match state.budget.scope {
-        BudgetScope::Key => "key_limit",
+    let source = state.budget.source.map(|uuid| uuid.to_string());
+    let (guardrail_id, budget_id) = match state.budget.scope {
+        BudgetScope::Workspace => (None, source),
+        BudgetScope::WorkspaceDefaultMember
+        | BudgetScope::WorkspaceDefaultKey
+        | BudgetScope::Member
+        | BudgetScope::ApiKey
+        | BudgetScope::Key
+        | BudgetScope::Credits => (source, None),
     };
     KeyBudget {
-        scope: scope.to_owned(),
+        scope: state.budget.scope.as_str().to_owned(),
         limit_usd: Amount(state.budget.limit),
         spend_usd: Amount(state.spent),
         held_usd: Amount(state.held),
         remaining_usd: Amount(state.remaining()),
         reset_interval: state.budget.reset.map(word),
-        resets_at: state.budget.resets_at.map(text),
+        resets_at: state.resets_at.map(text),
         include_byok: state.budget.include_byok,
-        guardrail_id: None,
-        budget_id: None,
+        guardrail_id,
+        budget_id,
     }
 }
 

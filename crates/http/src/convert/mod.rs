@@ -1,5 +1,7 @@
 //! Between what is promised and what is true: wire to domain may fail, domain to wire cannot.
 
 pub mod generation;
+pub mod guardrails;
 pub mod keys;
 pub mod models;
+pub mod workspaces;

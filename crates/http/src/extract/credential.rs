@@ -17,6 +17,9 @@ pub struct AnyKey(pub Credential);
 /// A management key.
 pub struct Manager(#[expect(dead_code, reason = "that it is there is what handlers ask for")] pub ManagementKey);
 
+/// A management key, for what is refused to others with a 403.
+pub struct Accountant(#[expect(dead_code, reason = "that it is there is what handlers ask for")] pub ManagementKey);
+
 /// An inference key.
 pub struct Caller(pub InferenceKey);
 
@@ -36,6 +39,20 @@ impl FromRequestParts<Api> for Manager {
         match authenticate(&parts.headers, api).await? {
             Some(Credential::Management(key)) => Ok(Self(key)),
             Some(Credential::Inference(_)) | None => Err(ApiError::not_a_management_key()),
+        }
+    }
+}
+
+impl FromRequestParts<Api> for Accountant {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+        match authenticate(&parts.headers, api).await? {
+            Some(Credential::Management(key)) => Ok(Self(key)),
+            Some(Credential::Inference(_)) => {
+                Err(ApiError::forbidden("Only management keys can perform this operation"))
+            }
+            None => Err(ApiError::not_a_management_key()),
         }
     }
 }

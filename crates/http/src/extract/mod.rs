@@ -2,8 +2,9 @@
 
 mod credential;
 mod json;
+mod page;
 mod query;
 
-pub use credential::{AnyKey, Caller, Manager};
+pub use credential::{Accountant, AnyKey, Caller, Manager};
 pub use json::{Json, read_body};
 pub use query::QueryPairs;

@@ -1,11 +1,16 @@
 //! One file a route.
 
 pub mod chat;
+pub mod credits;
 pub mod generation;
+pub mod guardrails;
 pub mod health;
 pub mod key;
 pub mod keys;
+pub mod members;
 pub mod models;
+pub mod workspace_budgets;
+pub mod workspaces;
 
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;

@@ -6,6 +6,7 @@ mod cli;
 mod contract;
 mod crashes;
 mod disk;
+mod organization;
 mod patience;
 mod races;
 mod scenarios;

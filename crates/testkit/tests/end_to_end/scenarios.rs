@@ -55,7 +55,7 @@ fn new_key(name: &str, limit: Option<Usd>, limit_reset: Option<LimitReset>) -> N
         limit_reset,
         include_byok_in_limit: false,
         expires_at: None,
-        creator_user_id: None,
+        creator: None,
         external_user: None,
     }
 }
@@ -168,7 +168,7 @@ impl Subject for Engine {
     }
     async fn key(&mut self, name: &str, limit: Option<Usd>, reset: Option<LimitReset>) {
         let view = self.store.create_key(new_key(name, limit, reset)).await.unwrap();
-        self.keys.insert(name.to_owned(), view.key.id);
+        self.keys.insert(name.to_owned(), view.unwrap().key.id);
     }
     async fn reserve(&mut self, name: &str, key: &str, amount: Usd) -> &'static str {
         let row = self.store.next_generation();

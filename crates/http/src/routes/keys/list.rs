@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
+use tollgate_store::WorkspaceRef;
 use tollgate_wire::{Data, Key};
 
 use crate::convert;
@@ -15,8 +16,8 @@ use crate::routes::json;
 pub async fn list(State(api): State<Api>, _: Manager, query: QueryPairs) -> Result<Response, ApiError> {
     let (disabled, expired) = (query.flag("include_disabled")?, query.flag("include_expired")?);
     let offset = query.count("offset")?.unwrap_or(0);
-    let workspace = api.app().workspace(query.uuid("workspace_id")?).await?;
-    let workspace = workspace.ok_or_else(|| ApiError::not_found("Workspace not found"))?;
+    let which = query.uuid("workspace_id")?.map_or(WorkspaceRef::Default, WorkspaceRef::Id);
+    let workspace = api.app().known_workspace(&which).await?;
     let views = api.app().keys(&workspace, disabled, expired, offset).await?;
     let data: Vec<Key> = views.into_iter().map(convert::keys::key).collect();
     Ok(json(StatusCode::OK, &Data { data }))

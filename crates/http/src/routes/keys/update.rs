@@ -3,6 +3,7 @@
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::StatusCode;
+use tollgate_store::WorkspaceRef;
 use tollgate_wire::{Data, UpdateKey};
 
 use crate::convert;
@@ -22,7 +23,7 @@ pub async fn update(
     let hash = hash(&text)?;
     let mut change = convert::keys::key_change(&body)?;
     if let Some(id) = body.workspace_id.as_deref() {
-        let workspace = api.app().workspace(Some(convert::keys::workspace_id(id)?)).await?;
+        let workspace = api.app().workspace(&WorkspaceRef::Id(convert::keys::workspace_id(id)?)).await?;
         change.workspace = Some(workspace.ok_or_else(|| ApiError::bad_request("Workspace not found"))?.id);
     }
     let view = api.app().update_key(&hash, change).await?;

@@ -1,0 +1,199 @@
+//! A guardrail: a budget, and which models and providers may be called, for the keys and members it is assigned to.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use crate::time::LimitReset;
+use crate::workspace::WorkspaceId;
+use crate::{Timestamp, Usd};
+
+/// The row number of a guardrail inside one database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GuardrailId(pub i64);
+
+/// The budget of a guardrail. Each key and each member it is assigned to has all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuardrailBudget {
+    /// The most that may be spent in a window.
+    pub limit: Usd,
+    /// How often it starts afresh.
+    pub reset: LimitReset,
+}
+
+/// A guardrail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guardrail {
+    /// The row number, never shown.
+    pub id: GuardrailId,
+    /// The public id.
+    pub uuid: Uuid,
+    /// The workspace that it belongs to.
+    pub workspace: WorkspaceId,
+    /// What was chosen.
+    pub rules: GuardrailRules,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed, if ever.
+    pub updated_at: Option<Timestamp>,
+}
+
+/// What is chosen of a guardrail.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GuardrailRules {
+    /// The name people see, not empty.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Its budget.
+    pub budget: Option<GuardrailBudget>,
+    /// Whether BYOK usage eats into the budget.
+    pub include_byok: bool,
+    /// The only models that may be called.
+    pub allowed_models: Option<Vec<String>>,
+    /// Models that may not be called.
+    pub ignored_models: Option<Vec<String>>,
+    /// The only providers that may answer.
+    pub allowed_providers: Option<Vec<String>>,
+    /// Providers that may not answer.
+    pub ignored_providers: Option<Vec<String>>,
+    /// Switches that only a hosted service can honour: stored and returned.
+    pub switches: BTreeMap<String, bool>,
+}
+
+/// A change to a guardrail: `None` leaves a field as it is, `Some(None)` clears it. Lists are replaced whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GuardrailChange {
+    /// A new name, not empty.
+    pub name: Option<String>,
+    /// As [`GuardrailRules::description`].
+    pub description: Option<Option<String>>,
+    /// As [`GuardrailBudget::limit`].
+    pub limit: Option<Option<Usd>>,
+    /// As [`GuardrailBudget::reset`].
+    pub reset: Option<Option<LimitReset>>,
+    /// As [`GuardrailRules::include_byok`].
+    pub include_byok: Option<bool>,
+    /// As [`GuardrailRules::allowed_models`].
+    pub allowed_models: Option<Option<Vec<String>>>,
+    /// As [`GuardrailRules::ignored_models`].
+    pub ignored_models: Option<Option<Vec<String>>>,
+    /// As [`GuardrailRules::allowed_providers`].
+    pub allowed_providers: Option<Option<Vec<String>>>,
+    /// As [`GuardrailRules::ignored_providers`].
+    pub ignored_providers: Option<Option<Vec<String>>>,
+    /// Switches to set, or to forget.
+    pub switches: BTreeMap<String, Option<bool>>,
+}
+
+/// A limit without a window, or a window without a limit (contract section 10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IncompleteBudget;
+
+impl GuardrailRules {
+    /// The rules after `change`.
+    ///
+    /// # Errors
+    /// [`IncompleteBudget`]: limit and window must be there together.
+    pub fn apply(&self, change: GuardrailChange) -> Result<Self, IncompleteBudget> {
+        let old = self.clone();
+        let limit = change.limit.unwrap_or(old.budget.map(|budget| budget.limit));
+        let reset = change.reset.unwrap_or(old.budget.map(|budget| budget.reset));
+        let budget = match (limit, reset) {
+            (Some(limit), Some(reset)) => Some(GuardrailBudget { limit, reset }),
+            (None, None) => None,
+            _ => return Err(IncompleteBudget),
+        };
+        let mut switches = old.switches;
+        for (name, value) in change.switches {
+            match value {
+                Some(value) => switches.insert(name, value),
+                None => switches.remove(&name),
+            };
+        }
+        Ok(Self {
+            name: change.name.unwrap_or(old.name),
+            description: change.description.unwrap_or(old.description),
+            budget,
+            include_byok: change.include_byok.unwrap_or(old.include_byok),
+            allowed_models: change.allowed_models.unwrap_or(old.allowed_models),
+            ignored_models: change.ignored_models.unwrap_or(old.ignored_models),
+            allowed_providers: change.allowed_providers.unwrap_or(old.allowed_providers),
+            ignored_providers: change.ignored_providers.unwrap_or(old.ignored_providers),
+            switches,
+        })
+    }
+}
+
+/// A guardrail's assignment to a key or a member. Each has one at the most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment<Id> {
+    /// The public id of the assignment.
+    pub uuid: Uuid,
+    /// The guardrail.
+    pub guardrail: GuardrailId,
+    /// Whom it is assigned to.
+    pub to: Id,
+    /// Since when.
+    pub created_at: Timestamp,
+}
+
+/// Which models and providers all guardrails that apply to a call leave: allow-lists intersect, the others add up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    allowed_models: Vec<Vec<String>>,
+    ignored_models: Vec<String>,
+    allowed_providers: Vec<Vec<String>>,
+    ignored_providers: Vec<String>,
+}
+
+impl Reach {
+    /// What these guardrails leave; `None` where they leave everything.
+    pub fn of<'a>(guardrails: impl Iterator<Item = &'a GuardrailRules>) -> Option<Self> {
+        let mut reach = Self::default();
+        for rules in guardrails {
+            reach.allowed_models.extend(rules.allowed_models.clone());
+            reach.allowed_providers.extend(rules.allowed_providers.clone());
+            reach.ignored_models.extend(rules.ignored_models.iter().flatten().cloned());
+            reach.ignored_providers.extend(rules.ignored_providers.iter().flatten().cloned());
+        }
+        (reach != Self::default()).then_some(reach)
+    }
+
+    /// Whether `model` may be called.
+    pub fn model(&self, model: &str) -> bool {
+        within(&self.allowed_models, &self.ignored_models, model)
+    }
+
+    /// Whether `provider` may answer.
+    pub fn provider(&self, provider: &str) -> bool {
+        within(&self.allowed_providers, &self.ignored_providers, provider)
+    }
+}
+
+fn within(allowed: &[Vec<String>], ignored: &[String], name: &str) -> bool {
+    let named = |list: &[String]| list.iter().any(|entry| entry == name);
+    allowed.iter().all(|list| named(list)) && !named(ignored)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn allow_lists_intersect_and_what_is_ignored_adds_up() {
+        let list = |names: &[&str]| Some(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let first = GuardrailRules { allowed_models: list(&["a", "b", "c"]), ..GuardrailRules::default() };
+        let second = GuardrailRules {
+            allowed_models: list(&["b", "c", "d"]),
+            ignored_models: list(&["c"]),
+            ignored_providers: list(&["p"]),
+            ..GuardrailRules::default()
+        };
+        let reach = Reach::of([&first, &second].into_iter()).unwrap();
+        let left: Vec<_> = ["a", "b", "c", "d", "e"].into_iter().filter(|model| reach.model(model)).collect();
+        assert_eq!(left, ["b"]);
+        assert!(reach.provider("q") && !reach.provider("p"));
+        assert_eq!(Reach::of([&GuardrailRules::default()].into_iter()), None);
+    }
+}

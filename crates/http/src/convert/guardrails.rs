@@ -1,0 +1,118 @@
+//! Guardrails and their assignments.
+
+use std::collections::BTreeMap;
+
+use tollgate_domain::guardrail::GuardrailChange;
+use tollgate_domain::time::LimitReset;
+use tollgate_store::{Assignee, AssignmentView, GuardrailView};
+use tollgate_wire::{Amount, Guardrail, GuardrailRequest, KeyAssignment, MemberAssignment, Switches};
+use uuid::Uuid;
+
+use crate::convert::workspaces::limit;
+use crate::error::ApiError;
+
+/// What a body asks for, but for the workspace.
+pub fn guardrail_change(body: GuardrailRequest) -> Result<GuardrailChange, ApiError> {
+    for (name, filters) in
+        [("content_filters", &body.content_filters), ("content_filter_builtins", &body.content_filter_builtins)]
+    {
+        if filters.as_ref().is_some_and(|filters| !filters.is_empty()) {
+            let message = format!("`{name}` cannot be enforced by this server; leave it out");
+            return Err(ApiError::bad_request(message));
+        }
+    }
+    let switches = switches(&body);
+    let reset = |word: String| {
+        LimitReset::from_word(&word)
+            .ok_or_else(|| ApiError::bad_request("`reset_interval` must be daily, weekly, monthly or null"))
+    };
+    Ok(GuardrailChange {
+        name: body.name,
+        description: body.description,
+        limit: body.limit_usd.map(|given| given.map(|raw| limit("limit_usd", &raw)).transpose()).transpose()?,
+        reset: body.reset_interval.map(|given| given.map(reset).transpose()).transpose()?,
+        include_byok: body.include_byok_in_budgets,
+        allowed_models: body.allowed_models,
+        ignored_models: body.ignored_models,
+        allowed_providers: body.allowed_providers,
+        ignored_providers: body.ignored_providers,
+        switches,
+    })
+}
+
+fn switches(body: &GuardrailRequest) -> BTreeMap<String, Option<bool>> {
+    let given = [
+        ("enforce_zdr", body.enforce_zdr),
+        ("enforce_zdr_anthropic", body.enforce_zdr_anthropic),
+        ("enforce_zdr_google", body.enforce_zdr_google),
+        ("enforce_zdr_openai", body.enforce_zdr_openai),
+        ("enforce_zdr_other", body.enforce_zdr_other),
+        ("enforce_zdr_xai", body.enforce_zdr_xai),
+        ("enable_free_model_publication", body.enable_free_model_publication),
+        ("enable_free_model_training", body.enable_free_model_training),
+        ("enable_paid_model_training", body.enable_paid_model_training),
+    ];
+    given.into_iter().filter_map(|(name, given)| Some((name.to_owned(), given?))).collect()
+}
+
+/// A guardrail.
+pub fn guardrail(view: GuardrailView) -> Guardrail {
+    let rules = view.guardrail.rules;
+    let switch = |name: &str| rules.switches.get(name).copied();
+    Guardrail {
+        id: view.guardrail.uuid.to_string(),
+        workspace_id: Some(view.workspace.to_string()),
+        limit_usd: rules.budget.map(|budget| Amount(budget.limit)),
+        reset_interval: rules.budget.map(|budget| budget.reset.as_str().to_owned()),
+        include_byok_in_budgets: rules.include_byok,
+        content_filters: None,
+        content_filter_builtins: None,
+        switches: Switches {
+            enforce_zdr: switch("enforce_zdr"),
+            enforce_zdr_anthropic: switch("enforce_zdr_anthropic"),
+            enforce_zdr_google: switch("enforce_zdr_google"),
+            enforce_zdr_openai: switch("enforce_zdr_openai"),
+            enforce_zdr_other: switch("enforce_zdr_other"),
+            enforce_zdr_xai: switch("enforce_zdr_xai"),
+            enable_free_model_publication: switch("enable_free_model_publication"),
+            enable_free_model_training: switch("enable_free_model_training"),
+            enable_paid_model_training: switch("enable_paid_model_training"),
+        },
+        created_at: view.guardrail.created_at.to_string(),
+        updated_at: view.guardrail.updated_at.map(|at| at.to_string()),
+        name: rules.name,
+        description: rules.description,
+        allowed_models: rules.allowed_models,
+        ignored_models: rules.ignored_models,
+        allowed_providers: rules.allowed_providers,
+        ignored_providers: rules.ignored_providers,
+    }
+}
+
+/// An assignment to a key; `None` for one to a member.
+pub fn key_assignment(view: AssignmentView) -> Option<KeyAssignment> {
+    let Assignee::Key { hash, name, label } = view.assignment.to else { return None };
+    Some(KeyAssignment {
+        id: view.assignment.uuid.to_string(),
+        guardrail_id: view.guardrail.to_string(),
+        key_hash: hash.to_string(),
+        key_name: name,
+        key_label: label,
+        assigned_by: None,
+        created_at: view.assignment.created_at.to_string(),
+    })
+}
+
+/// An assignment to a member of the organisation whose default workspace is `organization`; `None` for one to a key.
+pub fn member_assignment(view: AssignmentView, organization: Uuid) -> Option<MemberAssignment> {
+    let Assignee::Member { user_id } = view.assignment.to else { return None };
+    let digits = organization.simple().to_string();
+    Some(MemberAssignment {
+        id: view.assignment.uuid.to_string(),
+        guardrail_id: view.guardrail.to_string(),
+        user_id,
+        organization_id: format!("org_{}", digits.get(..27).unwrap_or(&digits)),
+        assigned_by: None,
+        created_at: view.assignment.created_at.to_string(),
+    })
+}

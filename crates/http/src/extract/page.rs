@@ -1,0 +1,22 @@
+//! `offset` and `limit` of lists that say how long they are.
+
+use tollgate_store::PageQuery;
+
+use super::QueryPairs;
+use crate::error::ApiError;
+
+/// Items on a page where nothing else is asked for.
+const LIMIT_DEFAULT: u64 = 50;
+/// Items on a page at the most.
+const LIMIT_MAX: u64 = 100;
+
+impl QueryPairs {
+    /// The part of a list that is asked for: `offset` 0 and `limit` 50 by default, `limit` 1 to 100.
+    pub fn page(&self) -> Result<PageQuery, ApiError> {
+        let (offset, limit) = (self.count("offset")?.unwrap_or(0), self.count("limit")?.unwrap_or(LIMIT_DEFAULT));
+        if !(1..=LIMIT_MAX).contains(&limit) {
+            return Err(ApiError::bad_request("`limit` must be 1 to 100"));
+        }
+        Ok(PageQuery { offset, limit: usize::try_from(limit).unwrap_or(usize::MAX) })
+    }
+}

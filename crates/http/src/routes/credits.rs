@@ -1,0 +1,25 @@
+//! `/api/v1/credits` (contract section 6).
+
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use tollgate_wire::{Data, TopUp};
+
+use crate::convert::workspaces as convert;
+use crate::error::ApiError;
+use crate::extract::{Accountant, Json};
+use crate::router::Api;
+use crate::routes::json;
+
+/// Shows what the account was topped up by, and what it spent.
+pub async fn get(State(api): State<Api>, _: Accountant) -> Result<Response, ApiError> {
+    let credits = api.app().credits().await?;
+    Ok(json(StatusCode::OK, &Data { data: convert::credits(credits) }))
+}
+
+/// Tops the account up. Ours.
+pub async fn top_up(State(api): State<Api>, _: Accountant, Json(body): Json<TopUp>) -> Result<Response, ApiError> {
+    let amount = convert::exact("amount_usd", &body.amount_usd)?;
+    let credits = api.app().top_up(amount, body.note.as_deref().unwrap_or_default()).await?;
+    Ok(json(StatusCode::CREATED, &Data { data: convert::credits(credits) }))
+}

@@ -1,0 +1,169 @@
+//! `/api/v1/guardrails` and their assignments (contract section 10).
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::StatusCode;
+use tollgate_store::{AssigneeKind, Assignees, WorkspaceRef};
+use tollgate_wire::{Assigned, Data, Deleted, GuardrailRequest, KeyHashes, ListPage, MemberUserIds, Unassigned};
+use uuid::Uuid;
+
+use crate::convert::guardrails as convert;
+use crate::convert::keys::workspace_id;
+use crate::convert::workspaces::page;
+use crate::error::ApiError;
+use crate::extract::{Json, Manager, QueryPairs};
+use crate::router::Api;
+use crate::routes::json;
+
+/// Lists guardrails, oldest first: of one workspace, or all.
+pub async fn list(State(api): State<Api>, _: Manager, query: QueryPairs) -> Result<Response, ApiError> {
+    let part = query.page()?;
+    let workspace = match query.uuid("workspace_id")? {
+        None => None,
+        Some(id) => Some(api.app().known_workspace(&WorkspaceRef::Id(id)).await?),
+    };
+    let views = api.app().guardrails(workspace.as_ref(), part).await?;
+    Ok(json(StatusCode::OK, &page(views, convert::guardrail)))
+}
+
+/// Creates a guardrail.
+pub async fn create(
+    State(api): State<Api>,
+    _: Manager,
+    Json(mut body): Json<GuardrailRequest>,
+) -> Result<Response, ApiError> {
+    let which = match body.workspace_id.take() {
+        None => WorkspaceRef::Default,
+        Some(text) => WorkspaceRef::Id(workspace_id(&text)?),
+    };
+    let workspace = api.app().workspace(&which).await?.ok_or_else(|| ApiError::bad_request("Workspace not found"))?;
+    let view = api.app().create_guardrail(&workspace, convert::guardrail_change(body)?).await?;
+    Ok(json(StatusCode::CREATED, &Data { data: convert::guardrail(view) }))
+}
+
+/// Shows a guardrail.
+pub async fn get(State(api): State<Api>, _: Manager, Path(id): Path<String>) -> Result<Response, ApiError> {
+    let view = api.app().guardrail(uuid(&id)?).await?;
+    Ok(json(StatusCode::OK, &Data { data: convert::guardrail(view) }))
+}
+
+/// Changes a guardrail; a workspace's default one comes into being with its first change.
+pub async fn update(
+    State(api): State<Api>,
+    _: Manager,
+    Path(id): Path<String>,
+    Json(body): Json<GuardrailRequest>,
+) -> Result<Response, ApiError> {
+    let view = api.app().update_guardrail(uuid(&id)?, convert::guardrail_change(body)?).await?;
+    Ok(json(StatusCode::OK, &Data { data: convert::guardrail(view) }))
+}
+
+/// Deletes a guardrail with its assignments.
+pub async fn delete(State(api): State<Api>, _: Manager, Path(id): Path<String>) -> Result<Response, ApiError> {
+    if api.app().delete_guardrail(uuid(&id)?).await? {
+        Ok(json(StatusCode::OK, &Deleted { deleted: true }))
+    } else {
+        Err(ApiError::not_found("Guardrail not found"))
+    }
+}
+
+/// Lists the keys that a guardrail is assigned to.
+pub async fn keys(
+    State(api): State<Api>,
+    _: Manager,
+    Path(id): Path<String>,
+    query: QueryPairs,
+) -> Result<Response, ApiError> {
+    assignments(&api, Some(uuid(&id)?), AssigneeKind::Keys, &query).await
+}
+
+/// Lists the members that a guardrail is assigned to.
+pub async fn members(
+    State(api): State<Api>,
+    _: Manager,
+    Path(id): Path<String>,
+    query: QueryPairs,
+) -> Result<Response, ApiError> {
+    assignments(&api, Some(uuid(&id)?), AssigneeKind::Members, &query).await
+}
+
+/// Lists all assignments to keys.
+pub async fn all_keys(State(api): State<Api>, _: Manager, query: QueryPairs) -> Result<Response, ApiError> {
+    assignments(&api, None, AssigneeKind::Keys, &query).await
+}
+
+/// Lists all assignments to members.
+pub async fn all_members(State(api): State<Api>, _: Manager, query: QueryPairs) -> Result<Response, ApiError> {
+    assignments(&api, None, AssigneeKind::Members, &query).await
+}
+
+/// Assigns a guardrail to keys, in the place of any other.
+pub async fn assign_keys(
+    State(api): State<Api>,
+    _: Manager,
+    Path(id): Path<String>,
+    Json(body): Json<KeyHashes>,
+) -> Result<Response, ApiError> {
+    let assigned_count = api.app().assign(uuid(&id)?, Assignees::Keys(body.key_hashes)).await?;
+    Ok(json(StatusCode::OK, &Assigned { assigned_count }))
+}
+
+/// Takes a guardrail away from keys.
+pub async fn unassign_keys(
+    State(api): State<Api>,
+    _: Manager,
+    Path(id): Path<String>,
+    Json(body): Json<KeyHashes>,
+) -> Result<Response, ApiError> {
+    let unassigned_count = api.app().unassign(uuid(&id)?, Assignees::Keys(body.key_hashes)).await?;
+    Ok(json(StatusCode::OK, &Unassigned { unassigned_count }))
+}
+
+/// Assigns a guardrail to members, in the place of any other.
+pub async fn assign_members(
+    State(api): State<Api>,
+    _: Manager,
+    Path(id): Path<String>,
+    Json(body): Json<MemberUserIds>,
+) -> Result<Response, ApiError> {
+    let assigned_count = api.app().assign(uuid(&id)?, Assignees::Members(body.member_user_ids)).await?;
+    Ok(json(StatusCode::OK, &Assigned { assigned_count }))
+}
+
+/// Takes a guardrail away from members.
+pub async fn unassign_members(
+    State(api): State<Api>,
+    _: Manager,
+    Path(id): Path<String>,
+    Json(body): Json<MemberUserIds>,
+) -> Result<Response, ApiError> {
+    let unassigned_count = api.app().unassign(uuid(&id)?, Assignees::Members(body.member_user_ids)).await?;
+    Ok(json(StatusCode::OK, &Unassigned { unassigned_count }))
+}
+
+async fn assignments(
+    api: &Api,
+    guardrail: Option<Uuid>,
+    kind: AssigneeKind,
+    query: &QueryPairs,
+) -> Result<Response, ApiError> {
+    let views = api.app().assignments(guardrail, kind, query.page()?).await?;
+    let total_count = views.total;
+    match kind {
+        AssigneeKind::Keys => {
+            let data: Vec<_> = views.items.into_iter().filter_map(convert::key_assignment).collect();
+            Ok(json(StatusCode::OK, &ListPage { data, total_count }))
+        }
+        AssigneeKind::Members => {
+            let organization = api.app().known_workspace(&WorkspaceRef::Default).await?.uuid;
+            let named = |view| convert::member_assignment(view, organization);
+            let data: Vec<_> = views.items.into_iter().filter_map(named).collect();
+            Ok(json(StatusCode::OK, &ListPage { data, total_count }))
+        }
+    }
+}
+
+/// The guardrail that a path names; text that is no UUID names none.
+fn uuid(text: &str) -> Result<Uuid, ApiError> {
+    Uuid::parse_str(text).map_err(|_| ApiError::not_found("Guardrail not found"))
+}

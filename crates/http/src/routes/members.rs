@@ -1,0 +1,68 @@
+//! `/api/v1/organization/members` and `/api/v1/workspaces/{id}/members` (contract sections 8 and 13).
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::StatusCode;
+use tollgate_wire::{AddedMembers, CreateMember, Data, Deleted, RemovedMembers, UserIds};
+
+use crate::convert::workspaces as convert;
+use crate::error::ApiError;
+use crate::extract::{Json, Manager, QueryPairs};
+use crate::router::Api;
+use crate::routes::json;
+
+/// Lists the members of the organisation, oldest first.
+pub async fn list(State(api): State<Api>, _: Manager, query: QueryPairs) -> Result<Response, ApiError> {
+    let page = api.app().members(query.page()?).await?;
+    Ok(json(StatusCode::OK, &convert::page(page, convert::member)))
+}
+
+/// Adds a member. Ours.
+pub async fn create(State(api): State<Api>, _: Manager, Json(body): Json<CreateMember>) -> Result<Response, ApiError> {
+    let member = api.app().create_member(convert::member_request(body)?).await?;
+    Ok(json(StatusCode::CREATED, &Data { data: convert::member(member) }))
+}
+
+/// Removes a member whose keys are all deleted. Ours.
+pub async fn delete(State(api): State<Api>, _: Manager, Path(user_id): Path<String>) -> Result<Response, ApiError> {
+    api.app().remove_member(&user_id).await?;
+    Ok(json(StatusCode::OK, &Deleted { deleted: true }))
+}
+
+/// Lists the members of a workspace, longest first.
+pub async fn of_workspace(
+    State(api): State<Api>,
+    _: Manager,
+    Path(id): Path<String>,
+    query: QueryPairs,
+) -> Result<Response, ApiError> {
+    let page = query.page()?;
+    let workspace = api.app().known_workspace(&convert::workspace_ref(&id)).await?;
+    let members = api.app().workspace_members(&workspace, page).await?;
+    Ok(json(StatusCode::OK, &convert::page(members, |member| convert::workspace_member(&workspace, member))))
+}
+
+/// Adds members to a workspace: all of them, or none.
+pub async fn add(
+    State(api): State<Api>,
+    _: Manager,
+    Path(id): Path<String>,
+    Json(body): Json<UserIds>,
+) -> Result<Response, ApiError> {
+    let workspace = api.app().known_workspace(&convert::workspace_ref(&id)).await?;
+    let added = api.app().add_workspace_members(&workspace, body.user_ids).await?;
+    let data: Vec<_> = added.into_iter().map(|member| convert::workspace_member(&workspace, member)).collect();
+    Ok(json(StatusCode::OK, &AddedMembers { added_count: data.len(), data }))
+}
+
+/// Removes members from a workspace: all of them, or none.
+pub async fn remove(
+    State(api): State<Api>,
+    _: Manager,
+    Path(id): Path<String>,
+    Json(body): Json<UserIds>,
+) -> Result<Response, ApiError> {
+    let workspace = api.app().known_workspace(&convert::workspace_ref(&id)).await?;
+    let removed_count = api.app().remove_workspace_members(&workspace, body.user_ids).await?;
+    Ok(json(StatusCode::OK, &RemovedMembers { removed_count }))
+}

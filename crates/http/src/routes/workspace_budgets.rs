@@ -1,0 +1,54 @@
+//! `/api/v1/workspaces/{id}/budgets` (contract section 8).
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::StatusCode;
+use tollgate_wire::{Deleted, PutBudget};
+
+use crate::convert::workspaces as convert;
+use crate::error::ApiError;
+use crate::extract::{Json, Manager};
+use crate::router::Api;
+use crate::routes::json;
+
+/// Lists the budgets of a workspace, the broadest first.
+pub async fn list(State(api): State<Api>, _: Manager, Path(id): Path<String>) -> Result<Response, ApiError> {
+    let workspace = api.app().known_workspace(&convert::workspace_ref(&id)).await?;
+    Ok(json(StatusCode::OK, &convert::budgets(&workspace)))
+}
+
+/// Shows the budget of one interval.
+pub async fn get(
+    State(api): State<Api>,
+    _: Manager,
+    Path((id, interval)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    let window = convert::interval(&interval)?;
+    let workspace = api.app().known_workspace(&convert::workspace_ref(&id)).await?;
+    let budget = convert::budget(&workspace, window).ok_or_else(|| ApiError::not_found("Budget not found"))?;
+    Ok(json(StatusCode::OK, &budget))
+}
+
+/// Sets the budget of one interval.
+pub async fn put(
+    State(api): State<Api>,
+    _: Manager,
+    Path((id, interval)): Path<(String, String)>,
+    Json(body): Json<PutBudget>,
+) -> Result<Response, ApiError> {
+    let (window, limit) = (convert::interval(&interval)?, convert::limit("limit_usd", &body.limit_usd)?);
+    let which = convert::workspace_ref(&id);
+    let workspace = api.app().put_budget(&which, window, limit, body.include_byok_in_budgets).await?;
+    let budget = convert::budget(&workspace, window).ok_or_else(|| ApiError::not_found("Budget not found"))?;
+    Ok(json(StatusCode::OK, &budget))
+}
+
+/// Removes the budget of one interval; once more does no harm.
+pub async fn delete(
+    State(api): State<Api>,
+    _: Manager,
+    Path((id, interval)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    api.app().delete_budget(&convert::workspace_ref(&id), convert::interval(&interval)?).await?;
+    Ok(json(StatusCode::OK, &Deleted { deleted: true }))
+}

@@ -1,0 +1,368 @@
+//! Guardrails and their assignments: read in memory, written through the queue.
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+use rusqlite::types::Value;
+use serde_json::json;
+use tollgate_domain::guardrail::{
+    Assignment, Guardrail, GuardrailBudget, GuardrailChange, GuardrailId, GuardrailRules,
+};
+use tollgate_domain::key::KeyId;
+use tollgate_domain::member::MemberId;
+use tollgate_domain::time::LimitReset;
+use tollgate_domain::workspace::{Workspace, WorkspaceId};
+use tollgate_domain::{KeyHash, Timestamp, Usd};
+use tollgate_store::{
+    Assignee, AssigneeKind, Assignees, AssignmentView, GuardrailRefused, GuardrailStore, GuardrailView, Page,
+    PageQuery, StoreError,
+};
+use uuid::Uuid;
+
+use crate::engine::{SqliteStore, State};
+use crate::record::{Statement, statement};
+use crate::rows;
+
+const LIST: &str = "SELECT id, uuid, workspace, name, description, amount, limit_reset, include_byok, lists, switches,
+    created_at, updated_at
+FROM guardrails";
+
+const LIST_KEYS: &str = "SELECT guardrail, key, uuid, created_at FROM guardrail_keys";
+const LIST_MEMBERS: &str = "SELECT guardrail, member, uuid, created_at FROM guardrail_members";
+
+const PUT: &str = "INSERT INTO guardrails (id, uuid, workspace, name, description, amount, limit_reset, include_byok,
+    lists, switches, created_at, updated_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+ON CONFLICT (id) DO UPDATE SET name = excluded.name, description = excluded.description, amount = excluded.amount,
+    limit_reset = excluded.limit_reset, include_byok = excluded.include_byok, lists = excluded.lists,
+    switches = excluded.switches, updated_at = excluded.updated_at";
+
+const DELETE: &str = "DELETE FROM guardrails WHERE id = ?1";
+const DELETE_KEYS: &str = "DELETE FROM guardrail_keys WHERE guardrail = ?1";
+const DELETE_MEMBERS: &str = "DELETE FROM guardrail_members WHERE guardrail = ?1";
+
+const ASSIGN_KEY: &str = "INSERT OR REPLACE INTO guardrail_keys (key, guardrail, uuid, created_at)
+VALUES (?1, ?2, ?3, ?4)";
+const ASSIGN_MEMBER: &str = "INSERT OR REPLACE INTO guardrail_members (member, guardrail, uuid, created_at)
+VALUES (?1, ?2, ?3, ?4)";
+
+const UNASSIGN_KEY: &str = "DELETE FROM guardrail_keys WHERE key = ?1";
+const UNASSIGN_MEMBER: &str = "DELETE FROM guardrail_members WHERE member = ?1";
+
+#[async_trait]
+impl GuardrailStore for SqliteStore {
+    async fn guardrail(&self, uuid: Uuid) -> Result<Option<GuardrailView>, StoreError> {
+        let state = self.state.lock();
+        Ok(state.find_guardrail(uuid).and_then(|guardrail| state.guardrail_view(guardrail)))
+    }
+
+    async fn guardrails(
+        &self,
+        workspace: Option<WorkspaceId>,
+        page: PageQuery,
+    ) -> Result<Page<GuardrailView>, StoreError> {
+        let state = self.state.lock();
+        let here = |guardrail: &&Guardrail| workspace.is_none_or(|workspace| guardrail.workspace == workspace);
+        let mut all: Vec<_> = state.book.rules.guardrails().filter(here).collect();
+        all.sort_by_key(|guardrail| guardrail.id);
+        Ok(Page::of(all.into_iter().filter_map(|guardrail| state.guardrail_view(guardrail)), page))
+    }
+
+    async fn create_guardrail(
+        &self,
+        uuid: Uuid,
+        workspace: WorkspaceId,
+        rules: GuardrailRules,
+    ) -> Result<GuardrailView, StoreError> {
+        let created = self
+            .change(|state, now| {
+                let id = GuardrailId(state.take_id());
+                let guardrail = Guardrail { id, uuid, workspace, rules, created_at: now, updated_at: None };
+                state.store_guardrail(guardrail)
+            })
+            .await?;
+        created.map_err(|_| StoreError::Corrupt("a workspace vanished while a guardrail was created".to_owned()))
+    }
+
+    async fn update_guardrail(
+        &self,
+        uuid: Uuid,
+        change: GuardrailChange,
+    ) -> Result<Result<GuardrailView, GuardrailRefused>, StoreError> {
+        self.change(|state, now| {
+            let owner = state.book.rules.workspaces().find(|workspace| workspace.default_guardrail() == uuid);
+            if owner.is_some() && change.name.is_some() {
+                return Err(GuardrailRefused::FixedName);
+            }
+            let default = owner.map(|workspace| (workspace.id, default_name(workspace)));
+            let before = match (state.find_guardrail(uuid).cloned(), default) {
+                (Some(guardrail), _) => Guardrail { updated_at: Some(now), ..guardrail },
+                (None, Some((workspace, name))) => {
+                    let rules = GuardrailRules { name, ..GuardrailRules::default() };
+                    let id = GuardrailId(state.take_id());
+                    Guardrail { id, uuid, workspace, rules, created_at: now, updated_at: None }
+                }
+                (None, None) => return Err(GuardrailRefused::Unknown),
+            };
+            let rules = before.rules.apply(change).map_err(GuardrailRefused::Budget)?;
+            state.store_guardrail(Guardrail { rules, ..before })
+        })
+        .await
+    }
+
+    async fn delete_guardrail(&self, uuid: Uuid) -> Result<bool, StoreError> {
+        let deleted: Result<(), GuardrailRefused> = self
+            .change(|state, _| {
+                let id = state.find_guardrail(uuid).ok_or(GuardrailRefused::Unknown)?.id;
+                Ok(((), state.drop_guardrail(id)))
+            })
+            .await?;
+        Ok(deleted.is_ok())
+    }
+
+    async fn assign(&self, uuid: Uuid, assignees: Assignees) -> Result<Result<usize, GuardrailRefused>, StoreError> {
+        self.change(|state, now| {
+            let guardrail = state.find_guardrail(uuid).ok_or(GuardrailRefused::Unknown)?.id;
+            let fresh = |name: &str| (Uuid::new_v5(&uuid, name.as_bytes()), now);
+            match assignees {
+                Assignees::Keys(hashes) => {
+                    let keys = state.key_ids(&hashes)?;
+                    let new: Vec<_> = keys
+                        .into_iter()
+                        .zip(&hashes)
+                        .filter(|(key, _)| state.key_guardrails.get(key).is_none_or(|a| a.guardrail != guardrail))
+                        .collect();
+                    let mut statements = Vec::new();
+                    for (key, hash) in &new {
+                        let (uuid, created_at) = fresh(hash);
+                        state.book.rules.assign_key(*key, Some(guardrail));
+                        state.key_guardrails.insert(*key, Assignment { uuid, guardrail, to: *key, created_at });
+                        statements.push(assignment(ASSIGN_KEY, key.0, guardrail, uuid, created_at));
+                    }
+                    Ok((new.len(), statements))
+                }
+                Assignees::Members(user_ids) => {
+                    let members = state.member_ids(&user_ids)?;
+                    let new: Vec<_> = members
+                        .into_iter()
+                        .zip(&user_ids)
+                        .filter(|(id, _)| state.member_guardrails.get(id).is_none_or(|a| a.guardrail != guardrail))
+                        .collect();
+                    let mut statements = Vec::new();
+                    for (member, user_id) in &new {
+                        let (uuid, created_at) = fresh(user_id);
+                        state.book.rules.assign_member(*member, Some(guardrail));
+                        state
+                            .member_guardrails
+                            .insert(*member, Assignment { uuid, guardrail, to: *member, created_at });
+                        statements.push(assignment(ASSIGN_MEMBER, member.0, guardrail, uuid, created_at));
+                    }
+                    Ok((new.len(), statements))
+                }
+            }
+        })
+        .await
+    }
+
+    async fn unassign(&self, uuid: Uuid, assignees: Assignees) -> Result<Result<usize, GuardrailRefused>, StoreError> {
+        self.change(|state, _| {
+            let guardrail = state.find_guardrail(uuid).ok_or(GuardrailRefused::Unknown)?.id;
+            let statements: Vec<Statement> = match assignees {
+                Assignees::Keys(hashes) => {
+                    let mut keys = state.key_ids(&hashes)?;
+                    keys.retain(|key| state.key_guardrails.get(key).is_some_and(|a| a.guardrail == guardrail));
+                    keys.into_iter().filter_map(|key| state.unassign_key(key)).collect()
+                }
+                Assignees::Members(user_ids) => {
+                    let mut members = state.member_ids(&user_ids)?;
+                    members.retain(|id| state.member_guardrails.get(id).is_some_and(|a| a.guardrail == guardrail));
+                    members.into_iter().filter_map(|member| state.unassign_member(member)).collect()
+                }
+            };
+            Ok((statements.len(), statements))
+        })
+        .await
+    }
+
+    async fn assignments(
+        &self,
+        uuid: Option<Uuid>,
+        kind: AssigneeKind,
+        page: PageQuery,
+    ) -> Result<Page<AssignmentView>, StoreError> {
+        let state = self.state.lock();
+        let mut views: Vec<AssignmentView> = match kind {
+            AssigneeKind::Keys => state.key_guardrails.values().filter_map(|a| state.of_key(a)).collect(),
+            AssigneeKind::Members => state.member_guardrails.values().filter_map(|a| state.of_member(a)).collect(),
+        };
+        views.retain(|view| uuid.is_none_or(|uuid| view.guardrail == uuid));
+        views.sort_by_key(|view| (view.assignment.created_at, view.assignment.uuid));
+        Ok(Page::of(views, page))
+    }
+}
+
+/// The fixed name of a workspace's default guardrail (contract section 10).
+fn default_name(workspace: &Workspace) -> String {
+    format!("Workspace {} Default", workspace.uuid)
+}
+
+impl State {
+    fn find_guardrail(&self, uuid: Uuid) -> Option<&Guardrail> {
+        self.book.rules.guardrails().find(|guardrail| guardrail.uuid == uuid)
+    }
+
+    fn guardrail_view(&self, guardrail: &Guardrail) -> Option<GuardrailView> {
+        let workspace = self.workspace_uuid(guardrail.workspace)?;
+        Some(GuardrailView { guardrail: guardrail.clone(), workspace })
+    }
+
+    fn store_guardrail(&mut self, guardrail: Guardrail) -> Result<(GuardrailView, Vec<Statement>), GuardrailRefused> {
+        let view = self.guardrail_view(&guardrail).ok_or(GuardrailRefused::Unknown)?;
+        let statements = vec![put(&guardrail)];
+        self.book.rules.put_guardrail(guardrail);
+        Ok((view, statements))
+    }
+
+    /// Deletes a guardrail with its assignments.
+    pub fn drop_guardrail(&mut self, id: GuardrailId) -> Vec<Statement> {
+        self.book.rules.remove_guardrail(id);
+        self.key_guardrails.retain(|_, assignment| assignment.guardrail != id);
+        self.member_guardrails.retain(|_, assignment| assignment.guardrail != id);
+        [DELETE, DELETE_KEYS, DELETE_MEMBERS].map(|sql| statement(sql, vec![Value::from(id.0)])).into()
+    }
+
+    /// Takes a key's guardrail away, if it has one.
+    pub fn unassign_key(&mut self, key: KeyId) -> Option<Statement> {
+        self.key_guardrails.remove(&key)?;
+        self.book.rules.assign_key(key, None);
+        Some(statement(UNASSIGN_KEY, vec![Value::from(key.0)]))
+    }
+
+    /// Takes a member's guardrail away, if they have one.
+    pub fn unassign_member(&mut self, member: MemberId) -> Option<Statement> {
+        self.member_guardrails.remove(&member)?;
+        self.book.rules.assign_member(member, None);
+        Some(statement(UNASSIGN_MEMBER, vec![Value::from(member.0)]))
+    }
+
+    fn key_ids(&self, hashes: &[String]) -> Result<Vec<KeyId>, GuardrailRefused> {
+        let find = |hash: &String| {
+            let found = KeyHash::parse(hash).and_then(|hash| self.by_hash.get(&hash).copied());
+            found.ok_or_else(|| GuardrailRefused::UnknownKey(hash.clone()))
+        };
+        hashes.iter().map(find).collect()
+    }
+
+    fn member_ids(&self, user_ids: &[String]) -> Result<Vec<MemberId>, GuardrailRefused> {
+        let find = |user_id: &String| {
+            let found = self.find_member(user_id).map(|member| member.id);
+            found.ok_or_else(|| GuardrailRefused::UnknownMember(user_id.clone()))
+        };
+        user_ids.iter().map(find).collect()
+    }
+
+    fn of_key(&self, assignment: &Assignment<KeyId>) -> Option<AssignmentView> {
+        let key = &self.book.key(assignment.to)?.key;
+        let to = Assignee::Key { hash: key.hash, name: key.name.clone(), label: key.label.clone() };
+        self.assignment_view(assignment, to)
+    }
+
+    fn of_member(&self, assignment: &Assignment<MemberId>) -> Option<AssignmentView> {
+        let user_id = self.members.get(&assignment.to)?.user_id.clone();
+        self.assignment_view(assignment, Assignee::Member { user_id })
+    }
+
+    fn assignment_view<Id>(&self, assignment: &Assignment<Id>, to: Assignee) -> Option<AssignmentView> {
+        let Assignment { uuid, guardrail, created_at, .. } = *assignment;
+        let assignment = Assignment { uuid, guardrail, to, created_at };
+        Some(AssignmentView { assignment, guardrail: self.book.rules.guardrail(guardrail)?.uuid })
+    }
+}
+
+fn assignment(sql: &'static str, to: i64, guardrail: GuardrailId, uuid: Uuid, at: Timestamp) -> Statement {
+    let uuid = uuid.to_string();
+    statement(sql, vec![Value::from(to), Value::from(guardrail.0), Value::from(uuid), Value::from(at.micros())])
+}
+
+fn put(guardrail: &Guardrail) -> Statement {
+    let rules = &guardrail.rules;
+    let lists = json!({
+        "allowed_models": rules.allowed_models,
+        "ignored_models": rules.ignored_models,
+        "allowed_providers": rules.allowed_providers,
+        "ignored_providers": rules.ignored_providers,
+    });
+    statement(
+        PUT,
+        vec![
+            Value::from(guardrail.id.0),
+            Value::from(guardrail.uuid.to_string()),
+            Value::from(guardrail.workspace.0),
+            Value::from(rules.name.clone()),
+            Value::from(rules.description.clone()),
+            Value::from(rules.budget.map(|budget| budget.limit.nanos())),
+            Value::from(rules.budget.map(|budget| budget.reset.as_str().to_owned())),
+            Value::from(rules.include_byok),
+            Value::from(lists.to_string()),
+            Value::from(json!(rules.switches).to_string()),
+            Value::from(guardrail.created_at.micros()),
+            Value::from(guardrail.updated_at.map(Timestamp::micros)),
+        ],
+    )
+}
+
+/// Everything about guardrails that is stored.
+pub struct Loaded {
+    pub guardrails: Vec<Guardrail>,
+    pub keys: Vec<Assignment<KeyId>>,
+    pub members: Vec<Assignment<MemberId>>,
+}
+
+/// Reads all guardrails and assignments.
+pub fn load(db: &Connection) -> rusqlite::Result<Loaded> {
+    let guardrails = db.prepare(LIST)?.query_map([], read)?.collect::<rusqlite::Result<_>>()?;
+    Ok(Loaded {
+        guardrails,
+        keys: assignments(db, LIST_KEYS, KeyId)?,
+        members: assignments(db, LIST_MEMBERS, MemberId)?,
+    })
+}
+
+fn assignments<Id>(db: &Connection, sql: &str, id: fn(i64) -> Id) -> rusqlite::Result<Vec<Assignment<Id>>> {
+    db.prepare(sql)?
+        .query_map([], |row| {
+            Ok(Assignment {
+                guardrail: GuardrailId(row.get(0)?),
+                to: id(row.get(1)?),
+                uuid: rows::uuid(row, 2)?,
+                created_at: Timestamp::from_micros(row.get(3)?),
+            })
+        })?
+        .collect()
+}
+
+fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Guardrail> {
+    let lists: serde_json::Value = serde_json::from_str(&row.get::<_, String>(8)?).unwrap_or_default();
+    let list = |name: &str| -> Option<Vec<String>> {
+        Some(lists[name].as_array()?.iter().filter_map(|entry| entry.as_str().map(str::to_owned)).collect())
+    };
+    let limit = row.get::<_, Option<i64>>(5)?.map(Usd::from_nanos);
+    let reset = row.get::<_, Option<String>>(6)?.as_deref().and_then(LimitReset::from_word);
+    Ok(Guardrail {
+        id: GuardrailId(row.get(0)?),
+        uuid: rows::uuid(row, 1)?,
+        workspace: WorkspaceId(row.get(2)?),
+        rules: GuardrailRules {
+            name: row.get(3)?,
+            description: row.get(4)?,
+            budget: limit.zip(reset).map(|(limit, reset)| GuardrailBudget { limit, reset }),
+            include_byok: row.get(7)?,
+            allowed_models: list("allowed_models"),
+            ignored_models: list("ignored_models"),
+            allowed_providers: list("allowed_providers"),
+            ignored_providers: list("ignored_providers"),
+            switches: serde_json::from_str(&row.get::<_, String>(9)?).unwrap_or_default(),
+        },
+        created_at: Timestamp::from_micros(row.get(10)?),
+        updated_at: row.get::<_, Option<i64>>(11)?.map(Timestamp::from_micros),
+    })
+}

@@ -1,0 +1,241 @@
+//! Members: read in memory, written through the queue.
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+use rusqlite::types::Value;
+use tollgate_domain::Timestamp;
+use tollgate_domain::member::{Member, MemberId, Membership, Role};
+use tollgate_domain::workspace::WorkspaceId;
+use tollgate_store::{MemberRefused, MemberStore, NewMember, Page, PageQuery, StoreError, WorkspaceMember};
+use uuid::Uuid;
+
+use crate::engine::{SqliteStore, State};
+use crate::record::{Statement, statement};
+use crate::rows;
+
+const LIST: &str = "SELECT id, user_id, email, first_name, last_name, role, created_at FROM members
+WHERE removed_at IS NULL";
+
+const LIST_PLACES: &str = "SELECT workspace, member, uuid, role, created_at FROM workspace_members";
+
+const CREATE: &str = "INSERT INTO members (id, user_id, email, first_name, last_name, role, created_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+
+const REMOVE: &str = "UPDATE members SET removed_at = ?2 WHERE id = ?1";
+const REMOVE_PLACES: &str = "DELETE FROM workspace_members WHERE member = ?1";
+
+const ADD: &str = "INSERT INTO workspace_members (workspace, member, uuid, role, created_at)
+VALUES (?1, ?2, ?3, ?4, ?5)";
+
+const LEAVE: &str = "DELETE FROM workspace_members WHERE workspace = ?1 AND member = ?2";
+
+#[async_trait]
+impl MemberStore for SqliteStore {
+    async fn members(&self, page: PageQuery) -> Result<Page<Member>, StoreError> {
+        Ok(Page::of(self.state.lock().members.values(), page).map(Clone::clone))
+    }
+
+    async fn member(&self, user_id: &str) -> Result<Option<Member>, StoreError> {
+        Ok(self.state.lock().find_member(user_id).cloned())
+    }
+
+    async fn create_member(&self, new: NewMember) -> Result<Result<Member, MemberRefused>, StoreError> {
+        self.change(|state, now| {
+            let same = |member: &Member| member.email.eq_ignore_ascii_case(&new.email);
+            if state.members.values().any(same) {
+                return Err(MemberRefused::EmailTaken);
+            }
+            let member = Member {
+                id: MemberId(state.take_id()),
+                user_id: new.user_id,
+                email: new.email,
+                first_name: new.first_name,
+                last_name: new.last_name,
+                role: new.role,
+                created_at: now,
+            };
+            let values = vec![
+                Value::from(member.id.0),
+                Value::from(member.user_id.clone()),
+                Value::from(member.email.clone()),
+                Value::from(member.first_name.clone()),
+                Value::from(member.last_name.clone()),
+                Value::from(member.role.as_str().to_owned()),
+                Value::from(member.created_at.micros()),
+            ];
+            state.members.insert(member.id, member.clone());
+            Ok((member, vec![statement(CREATE, values)]))
+        })
+        .await
+    }
+
+    async fn remove_member(&self, user_id: &str) -> Result<Result<(), MemberRefused>, StoreError> {
+        self.change(|state, now| {
+            let id = state.member_id(user_id)?;
+            if state.has_keys(id, None) {
+                return Err(MemberRefused::HasKeys(user_id.to_owned()));
+            }
+            state.members.remove(&id);
+            state.memberships.retain(|(_, member), _| *member != id);
+            let mut statements = vec![
+                statement(REMOVE, vec![Value::from(id.0), Value::from(now.micros())]),
+                statement(REMOVE_PLACES, vec![Value::from(id.0)]),
+            ];
+            statements.extend(state.unassign_member(id));
+            Ok(((), statements))
+        })
+        .await
+    }
+
+    async fn workspace_members(
+        &self,
+        workspace: WorkspaceId,
+        page: PageQuery,
+    ) -> Result<Page<WorkspaceMember>, StoreError> {
+        let state = self.state.lock();
+        let default =
+            state.book.rules.workspace(workspace).is_some_and(tollgate_domain::workspace::Workspace::is_default);
+        let mut places: Vec<WorkspaceMember> = if default {
+            state.members.values().map(|member| state.everybodys_place(workspace, member)).collect()
+        } else {
+            let here = state.memberships.iter().filter(|((at, _), _)| *at == workspace);
+            here.filter_map(|((_, member), place)| state.named(*member, place)).collect()
+        };
+        places.sort_by_key(|place| (place.membership.created_at, place.membership.member));
+        Ok(Page::of(places, page))
+    }
+
+    async fn add_workspace_members(
+        &self,
+        workspace: WorkspaceId,
+        user_ids: Vec<String>,
+    ) -> Result<Result<Vec<WorkspaceMember>, MemberRefused>, StoreError> {
+        self.change(|state, now| {
+            let (place, ids) = state.place_and_members(workspace, &user_ids)?;
+            if place.1 {
+                // Everybody is in the default one.
+                return Ok((Vec::new(), Vec::new()));
+            }
+            let (mut added, mut statements) = (Vec::new(), Vec::new());
+            for (member, user_id) in ids.into_iter().zip(user_ids) {
+                if state.memberships.contains_key(&(workspace, member)) {
+                    continue;
+                }
+                let uuid = Uuid::new_v5(&place.0, user_id.as_bytes());
+                let membership = Membership { uuid, workspace, member, role: Role::Member, created_at: now };
+                statements.push(statement(
+                    ADD,
+                    vec![
+                        Value::from(workspace.0),
+                        Value::from(member.0),
+                        Value::from(uuid.to_string()),
+                        Value::from(membership.role.as_str().to_owned()),
+                        Value::from(now.micros()),
+                    ],
+                ));
+                state.memberships.insert((workspace, member), membership.clone());
+                added.push(WorkspaceMember { membership, user_id });
+            }
+            Ok((added, statements))
+        })
+        .await
+    }
+
+    async fn remove_workspace_members(
+        &self,
+        workspace: WorkspaceId,
+        user_ids: Vec<String>,
+    ) -> Result<Result<usize, MemberRefused>, StoreError> {
+        self.change(|state, _| {
+            let (_, ids) = state.place_and_members(workspace, &user_ids)?;
+            for (member, user_id) in ids.iter().zip(&user_ids) {
+                if state.has_keys(*member, Some(workspace)) {
+                    return Err(MemberRefused::HasKeys(user_id.clone()));
+                }
+            }
+            let gone: Vec<_> =
+                ids.into_iter().filter(|member| state.memberships.remove(&(workspace, *member)).is_some()).collect();
+            let statements: Vec<Statement> = gone
+                .iter()
+                .map(|member| statement(LEAVE, vec![Value::from(workspace.0), Value::from(member.0)]))
+                .collect();
+            Ok((gone.len(), statements))
+        })
+        .await
+    }
+}
+
+impl State {
+    pub fn find_member(&self, user_id: &str) -> Option<&Member> {
+        self.members.values().find(|member| member.user_id == user_id)
+    }
+
+    fn member_id(&self, user_id: &str) -> Result<MemberId, MemberRefused> {
+        let found = self.find_member(user_id).map(|member| member.id);
+        found.ok_or_else(|| MemberRefused::Unknown(user_id.to_owned()))
+    }
+
+    /// The workspace's public id and whether it is the default one, and the members with these public ids.
+    fn place_and_members(
+        &self,
+        workspace: WorkspaceId,
+        user_ids: &[String],
+    ) -> Result<((Uuid, bool), Vec<MemberId>), MemberRefused> {
+        let place = self.book.rules.workspace(workspace).ok_or(MemberRefused::UnknownWorkspace)?;
+        let ids = user_ids.iter().map(|user_id| self.member_id(user_id)).collect::<Result<_, _>>()?;
+        Ok(((place.uuid, place.is_default()), ids))
+    }
+
+    /// Whether a key that the member created is there, in one workspace or in any.
+    fn has_keys(&self, member: MemberId, workspace: Option<WorkspaceId>) -> bool {
+        let listings = self.listing.iter().filter(|(at, _)| workspace.is_none_or(|workspace| **at == workspace));
+        let mut keys = listings.flat_map(|(_, keys)| keys).filter_map(|id| self.book.key(*id));
+        keys.any(|account| account.key.creator == Some(member))
+    }
+
+    fn named(&self, member: MemberId, place: &Membership) -> Option<WorkspaceMember> {
+        let user_id = self.members.get(&member)?.user_id.clone();
+        Some(WorkspaceMember { membership: place.clone(), user_id })
+    }
+
+    /// Everybody is in the default workspace since they joined.
+    fn everybodys_place(&self, workspace: WorkspaceId, member: &Member) -> WorkspaceMember {
+        let place = self.workspace_uuid(workspace).unwrap_or_default();
+        let (user_id, created_at) = (member.user_id.clone(), member.created_at);
+        let uuid = Uuid::new_v5(&place, user_id.as_bytes());
+        let membership = Membership { uuid, workspace, member: member.id, role: member.role, created_at };
+        WorkspaceMember { membership, user_id }
+    }
+}
+
+/// Reads all members and where they are.
+pub fn load(db: &Connection) -> rusqlite::Result<(Vec<Member>, Vec<Membership>)> {
+    let role = |word: String| Role::from_word(&word).unwrap_or_default();
+    let members = db
+        .prepare(LIST)?
+        .query_map([], |row| {
+            Ok(Member {
+                id: MemberId(row.get(0)?),
+                user_id: row.get(1)?,
+                email: row.get(2)?,
+                first_name: row.get(3)?,
+                last_name: row.get(4)?,
+                role: role(row.get(5)?),
+                created_at: Timestamp::from_micros(row.get(6)?),
+            })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let places = db
+        .prepare(LIST_PLACES)?
+        .query_map([], |row| {
+            Ok(Membership {
+                workspace: WorkspaceId(row.get(0)?),
+                member: MemberId(row.get(1)?),
+                uuid: rows::uuid(row, 2)?,
+                role: role(row.get(3)?),
+                created_at: Timestamp::from_micros(row.get(4)?),
+            })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok((members, places))
+}

@@ -1,0 +1,287 @@
+//! Workspaces and their budgets: read in memory, written through the queue.
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+use rusqlite::types::Value;
+use serde_json::json;
+use tollgate_domain::time::WindowKind;
+use tollgate_domain::workspace::{
+    NewWorkspace, Preferences, Workspace, WorkspaceBudget, WorkspaceBudgets, WorkspaceChange, WorkspaceId,
+};
+use tollgate_domain::{Timestamp, Usd};
+use tollgate_store::{Page, PageQuery, StoreError, WorkspaceRef, WorkspaceRefused, WorkspaceStore};
+use uuid::Uuid;
+
+use crate::engine::{SqliteStore, State};
+use crate::record::{Statement, statement};
+use crate::rows;
+
+const LIST: &str =
+    "SELECT id, uuid, name, slug, description, preferences, include_byok, created_by, created_at, updated_at, deleted_at
+FROM workspaces ORDER BY id";
+
+const LIST_BUDGETS: &str = "SELECT workspace, span, uuid, amount, created_at, updated_at FROM workspace_budgets";
+
+const PUT: &str = "INSERT INTO workspaces
+    (id, uuid, name, slug, description, preferences, include_byok, created_by, created_at, updated_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+ON CONFLICT (id) DO UPDATE SET name = excluded.name, slug = excluded.slug, description = excluded.description,
+    preferences = excluded.preferences, include_byok = excluded.include_byok, updated_at = excluded.updated_at";
+
+// The slug is free for another one: no slug holds a slash.
+const DELETE: &str = "UPDATE workspaces SET deleted_at = ?2, slug = slug || '/' || id WHERE id = ?1";
+
+const PUT_BUDGET: &str = "INSERT INTO workspace_budgets (workspace, span, uuid, amount, created_at, updated_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+ON CONFLICT (workspace, span) DO UPDATE SET amount = excluded.amount, updated_at = excluded.updated_at";
+
+const DELETE_BUDGET: &str = "DELETE FROM workspace_budgets WHERE workspace = ?1 AND span = ?2";
+const DELETE_BUDGETS: &str = "DELETE FROM workspace_budgets WHERE workspace = ?1";
+const DELETE_MEMBERS: &str = "DELETE FROM workspace_members WHERE workspace = ?1";
+
+#[async_trait]
+impl WorkspaceStore for SqliteStore {
+    async fn workspace(&self, which: &WorkspaceRef) -> Result<Option<Workspace>, StoreError> {
+        Ok(self.state.lock().find_workspace(which).cloned())
+    }
+
+    async fn workspaces(&self, page: PageQuery) -> Result<Page<Workspace>, StoreError> {
+        let state = self.state.lock();
+        let mut all: Vec<_> = state.book.rules.workspaces().collect();
+        all.sort_by_key(|workspace| workspace.id);
+        Ok(Page::of(all, page).map(Clone::clone))
+    }
+
+    async fn create_workspace(&self, new: NewWorkspace) -> Result<Result<Workspace, WorkspaceRefused>, StoreError> {
+        self.change(|state, now| {
+            if state.slug_taken(&new.slug, None) {
+                return Err(WorkspaceRefused::SlugTaken);
+            }
+            let workspace = new.into_workspace(WorkspaceId(state.take_id()), now);
+            state.book.rules.put_workspace(workspace.clone());
+            let statements = vec![put(&workspace)];
+            Ok((workspace, statements))
+        })
+        .await
+    }
+
+    async fn update_workspace(
+        &self,
+        id: WorkspaceId,
+        change: WorkspaceChange,
+    ) -> Result<Result<Workspace, WorkspaceRefused>, StoreError> {
+        self.change(|state, now| {
+            if change.slug.as_deref().is_some_and(|slug| state.slug_taken(slug, Some(id))) {
+                return Err(WorkspaceRefused::SlugTaken);
+            }
+            let before = state.book.rules.workspace(id).ok_or(WorkspaceRefused::Unknown)?;
+            Ok(state.store_workspace(before.apply(change, now)))
+        })
+        .await
+    }
+
+    async fn delete_workspace(&self, id: WorkspaceId) -> Result<Result<(), WorkspaceRefused>, StoreError> {
+        self.change(|state, now| {
+            let workspace = state.book.rules.workspace(id).ok_or(WorkspaceRefused::Unknown)?;
+            if workspace.is_default() {
+                return Err(WorkspaceRefused::IsDefault);
+            }
+            let keys = state.listing.get(&id).map_or(0, std::collections::BTreeSet::len);
+            if keys > 0 {
+                return Err(WorkspaceRefused::HasKeys(keys));
+            }
+            let uuid = workspace.uuid;
+            let mut statements = vec![
+                statement(DELETE, vec![Value::from(id.0), Value::from(now.micros())]),
+                statement(DELETE_BUDGETS, vec![Value::from(id.0)]),
+                statement(DELETE_MEMBERS, vec![Value::from(id.0)]),
+            ];
+            state.memberships.retain(|(workspace, _), _| *workspace != id);
+            let guardrails: Vec<_> =
+                state.book.rules.guardrails().filter(|guardrail| guardrail.workspace == id).map(|g| g.id).collect();
+            for guardrail in guardrails {
+                statements.extend(state.drop_guardrail(guardrail));
+            }
+            state.book.rules.remove_workspace(id);
+            state.former_workspaces.insert(id, uuid);
+            Ok(((), statements))
+        })
+        .await
+    }
+
+    async fn put_budget(
+        &self,
+        id: WorkspaceId,
+        window: WindowKind,
+        limit: Usd,
+        uuid: Uuid,
+        include_byok: Option<bool>,
+    ) -> Result<Result<Workspace, WorkspaceRefused>, StoreError> {
+        self.change(|state, now| {
+            let mut workspace = state.book.rules.workspace(id).ok_or(WorkspaceRefused::Unknown)?.clone();
+            let budgets = workspace.budgets.with(window, limit, uuid, now).map_err(WorkspaceRefused::NotDecreasing)?;
+            workspace.budgets = budgets;
+            workspace.budgets.include_byok = include_byok.unwrap_or(workspace.budgets.include_byok);
+            let mut written: Vec<Statement> =
+                workspace.budgets.get(window).map(|budget| put_budget(id, window, budget)).into_iter().collect();
+            let (workspace, statements) = state.store_workspace(workspace);
+            written.extend(statements);
+            Ok((workspace, written))
+        })
+        .await
+    }
+
+    async fn delete_budget(
+        &self,
+        id: WorkspaceId,
+        window: WindowKind,
+    ) -> Result<Result<Workspace, WorkspaceRefused>, StoreError> {
+        self.change(|state, _| {
+            let mut workspace = state.book.rules.workspace(id).ok_or(WorkspaceRefused::Unknown)?.clone();
+            workspace.budgets = workspace.budgets.without(window);
+            let (workspace, mut statements) = state.store_workspace(workspace);
+            let span = rows::window_word(window).to_owned();
+            statements.push(statement(DELETE_BUDGET, vec![Value::from(id.0), Value::from(span)]));
+            Ok((workspace, statements))
+        })
+        .await
+    }
+}
+
+impl State {
+    pub fn find_workspace(&self, which: &WorkspaceRef) -> Option<&Workspace> {
+        let named = |workspace: &&Workspace| match which {
+            WorkspaceRef::Default => workspace.is_default(),
+            WorkspaceRef::Id(uuid) => workspace.uuid == *uuid,
+            WorkspaceRef::Slug(slug) => workspace.slug == *slug,
+        };
+        self.book.rules.workspaces().find(named)
+    }
+
+    /// The public id of a workspace, deleted or not.
+    pub fn workspace_uuid(&self, id: WorkspaceId) -> Option<Uuid> {
+        let present = self.book.rules.workspace(id).map(|workspace| workspace.uuid);
+        present.or_else(|| self.former_workspaces.get(&id).copied())
+    }
+
+    fn slug_taken(&self, slug: &str, but: Option<WorkspaceId>) -> bool {
+        self.book.rules.workspaces().any(|workspace| workspace.slug == slug && Some(workspace.id) != but)
+    }
+
+    fn store_workspace(&mut self, workspace: Workspace) -> (Workspace, Vec<Statement>) {
+        self.book.rules.put_workspace(workspace.clone());
+        let statements = vec![put(&workspace)];
+        (workspace, statements)
+    }
+}
+
+fn put(workspace: &Workspace) -> Statement {
+    statement(
+        PUT,
+        vec![
+            Value::from(workspace.id.0),
+            Value::from(workspace.uuid.to_string()),
+            Value::from(workspace.name.clone()),
+            Value::from(workspace.slug.clone()),
+            Value::from(workspace.description.clone()),
+            Value::from(preferences_text(&workspace.preferences)),
+            Value::from(workspace.budgets.include_byok),
+            Value::from(workspace.created_by.clone()),
+            Value::from(workspace.created_at.micros()),
+            Value::from(workspace.updated_at.map(Timestamp::micros)),
+        ],
+    )
+}
+
+fn put_budget(id: WorkspaceId, window: WindowKind, budget: &WorkspaceBudget) -> Statement {
+    statement(
+        PUT_BUDGET,
+        vec![
+            Value::from(id.0),
+            Value::from(rows::window_word(window).to_owned()),
+            Value::from(budget.uuid.to_string()),
+            Value::from(budget.limit.nanos()),
+            Value::from(budget.created_at.micros()),
+            Value::from(budget.updated_at.micros()),
+        ],
+    )
+}
+
+fn preferences_text(preferences: &Preferences) -> String {
+    json!({
+        "text_model": preferences.default_text_model,
+        "image_model": preferences.default_image_model,
+        "provider_sort": preferences.default_provider_sort,
+        "io_logging": preferences.io_logging,
+        "broadcast": preferences.broadcast,
+        "discount_logging": preferences.discount_logging,
+        "io_logging_sampling": preferences.io_logging_sampling,
+        "io_logging_keys": preferences.io_logging_keys,
+    })
+    .to_string()
+}
+
+fn preferences(text: &str) -> Preferences {
+    let stored: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    let word = |name: &str| stored[name].as_str().map(str::to_owned);
+    let flag = |name: &str| stored[name].as_bool().unwrap_or(false);
+    let sampling = stored["io_logging_sampling"].as_u64().and_then(|part| u16::try_from(part).ok());
+    Preferences {
+        default_text_model: word("text_model"),
+        default_image_model: word("image_model"),
+        default_provider_sort: word("provider_sort"),
+        io_logging: flag("io_logging"),
+        broadcast: flag("broadcast"),
+        discount_logging: flag("discount_logging"),
+        io_logging_sampling: sampling.unwrap_or(Preferences::default().io_logging_sampling),
+        io_logging_keys: stored["io_logging_keys"]
+            .as_array()
+            .map(|keys| keys.iter().filter_map(serde_json::Value::as_i64).collect()),
+    }
+}
+
+/// Workspaces that are there, and the public ids of those that were.
+type Loaded = (Vec<Workspace>, Vec<(WorkspaceId, Uuid)>);
+
+/// Reads all workspaces.
+pub fn load(db: &Connection) -> rusqlite::Result<Loaded> {
+    let (mut present, mut former) = (Vec::new(), Vec::new());
+    let mut statement = db.prepare(LIST)?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let (id, uuid) = (WorkspaceId(row.get(0)?), rows::uuid(row, 1)?);
+        if row.get::<_, Option<i64>>(10)?.is_some() {
+            former.push((id, uuid));
+            continue;
+        }
+        present.push(Workspace {
+            id,
+            uuid,
+            name: row.get(2)?,
+            slug: row.get(3)?,
+            description: row.get(4)?,
+            preferences: row.get::<_, Option<String>>(5)?.as_deref().map(preferences).unwrap_or_default(),
+            budgets: WorkspaceBudgets::new(row.get(6)?),
+            created_by: row.get(7)?,
+            created_at: Timestamp::from_micros(row.get(8)?),
+            updated_at: row.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
+        });
+    }
+    let mut statement = db.prepare(LIST_BUDGETS)?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let id = WorkspaceId(row.get(0)?);
+        let budget = WorkspaceBudget {
+            uuid: rows::uuid(row, 2)?,
+            limit: Usd::from_nanos(row.get(3)?),
+            created_at: Timestamp::from_micros(row.get(4)?),
+            updated_at: Timestamp::from_micros(row.get(5)?),
+        };
+        let window = rows::window(&row.get::<_, String>(1)?);
+        let workspace = present.iter_mut().find(|workspace| workspace.id == id);
+        if let (Some(window), Some(workspace)) = (window, workspace) {
+            workspace.budgets.restore(window, budget);
+        }
+    }
+    Ok((present, former))
+}

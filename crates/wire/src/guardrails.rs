@@ -1,0 +1,199 @@
+//! `/guardrails` and their assignments (contract section 10).
+
+use serde::{Deserialize, Serialize};
+
+use crate::keys::nullable;
+use crate::money::{Amount, RawAmount};
+
+/// A guardrail.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Guardrail {
+    /// UUID.
+    pub id: String,
+    /// The name people see.
+    pub name: String,
+    /// What it is for.
+    pub description: Option<String>,
+    /// The UUID of its workspace.
+    pub workspace_id: Option<String>,
+    /// USD in a window, for each key and each member it is assigned to.
+    pub limit_usd: Option<Amount>,
+    /// `daily`, `weekly` or `monthly`, with a limit.
+    pub reset_interval: Option<String>,
+    /// Whether BYOK usage eats into the budget.
+    pub include_byok_in_budgets: bool,
+    /// The only models that may be called.
+    pub allowed_models: Option<Vec<String>>,
+    /// Models that may not be called.
+    pub ignored_models: Option<Vec<String>>,
+    /// The only providers that may answer.
+    pub allowed_providers: Option<Vec<String>>,
+    /// Providers that may not answer.
+    pub ignored_providers: Option<Vec<String>>,
+    /// Always null: filters are not enforced here, and so not accepted.
+    pub content_filters: Option<Vec<serde_json::Value>>,
+    /// Always null, for the same reason.
+    pub content_filter_builtins: Option<Vec<serde_json::Value>>,
+    /// Switches of the hosted service, stored for clients.
+    #[serde(flatten)]
+    pub switches: Switches,
+    /// RFC 3339, UTC.
+    pub created_at: String,
+    /// RFC 3339, UTC; null until the first change.
+    pub updated_at: Option<String>,
+}
+
+/// Switches of the hosted service: stored and returned.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct Switches {
+    /// Deprecated.
+    pub enforce_zdr: Option<bool>,
+    /// Of Anthropic's models.
+    pub enforce_zdr_anthropic: Option<bool>,
+    /// Of Google's models.
+    pub enforce_zdr_google: Option<bool>,
+    /// Of OpenAI's models.
+    pub enforce_zdr_openai: Option<bool>,
+    /// Of all others.
+    pub enforce_zdr_other: Option<bool>,
+    /// Of xAI's models.
+    pub enforce_zdr_xai: Option<bool>,
+    /// Whether free models may publish prompts.
+    pub enable_free_model_publication: Option<bool>,
+    /// Whether free models may train on prompts.
+    pub enable_free_model_training: Option<bool>,
+    /// Whether paid models may train on prompts.
+    pub enable_paid_model_training: Option<bool>,
+}
+
+/// The body of `POST /guardrails` and `PATCH /guardrails/{id}`: an absent field stays as it is, null clears.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct GuardrailRequest {
+    /// 1 to 200 characters; required to create.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// 1,000 characters at the most.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub description: Option<Option<String>>,
+    /// The UUID of a workspace, at creation; default is the default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace_id: Option<String>,
+    /// USD; set together with `reset_interval`.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub limit_usd: Option<Option<RawAmount>>,
+    /// `daily`, `weekly` or `monthly`; set together with `limit_usd`.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub reset_interval: Option<Option<String>>,
+    /// Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub include_byok_in_budgets: Option<bool>,
+    /// One at least, or null.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub allowed_models: Option<Option<Vec<String>>>,
+    /// One at least, or null.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub ignored_models: Option<Option<Vec<String>>>,
+    /// One at least, or null.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub allowed_providers: Option<Option<Vec<String>>>,
+    /// One at least, or null.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub ignored_providers: Option<Option<Vec<String>>>,
+    /// Null or empty: filters are not enforced here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_filters: Option<Vec<serde_json::Value>>,
+    /// Null or empty, for the same reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_filter_builtins: Option<Vec<serde_json::Value>>,
+    /// See [`Switches`].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub enforce_zdr: Option<Option<bool>>,
+    /// See [`Switches`].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub enforce_zdr_anthropic: Option<Option<bool>>,
+    /// See [`Switches`].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub enforce_zdr_google: Option<Option<bool>>,
+    /// See [`Switches`].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub enforce_zdr_openai: Option<Option<bool>>,
+    /// See [`Switches`].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub enforce_zdr_other: Option<Option<bool>>,
+    /// See [`Switches`].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub enforce_zdr_xai: Option<Option<bool>>,
+    /// See [`Switches`].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub enable_free_model_publication: Option<Option<bool>>,
+    /// See [`Switches`].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub enable_free_model_training: Option<Option<bool>>,
+    /// See [`Switches`].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub enable_paid_model_training: Option<Option<bool>>,
+}
+
+/// The body of `POST /guardrails/{id}/assignments/keys` and `…/remove`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeyHashes {
+    /// One at least.
+    pub key_hashes: Vec<String>,
+}
+
+/// The body of `POST /guardrails/{id}/assignments/members` and `…/remove`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MemberUserIds {
+    /// One at least.
+    pub member_user_ids: Vec<String>,
+}
+
+/// How many were assigned.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Assigned {
+    /// Those that did not have it before.
+    pub assigned_count: usize,
+}
+
+/// How many were taken away.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Unassigned {
+    /// Those that had it.
+    pub unassigned_count: usize,
+}
+
+/// A guardrail's assignment to a key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct KeyAssignment {
+    /// UUID.
+    pub id: String,
+    /// The UUID of the guardrail.
+    pub guardrail_id: String,
+    /// The key's hash.
+    pub key_hash: String,
+    /// The key's name.
+    pub key_name: String,
+    /// The key's mask.
+    pub key_label: String,
+    /// Always null: management keys act for nobody in particular.
+    pub assigned_by: Option<String>,
+    /// RFC 3339, UTC.
+    pub created_at: String,
+}
+
+/// A guardrail's assignment to a member.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MemberAssignment {
+    /// UUID.
+    pub id: String,
+    /// The UUID of the guardrail.
+    pub guardrail_id: String,
+    /// `user_…`
+    pub user_id: String,
+    /// `org_…`
+    pub organization_id: String,
+    /// Always null: management keys act for nobody in particular.
+    pub assigned_by: Option<String>,
+    /// RFC 3339, UTC.
+    pub created_at: String,
+}
