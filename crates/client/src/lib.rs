@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tollgate_wire::{CreateKey, CreatedKey, CurrentKey, Data, Deleted, ErrorEnvelope, Key, UpdateKey};
+use tollgate_wire::{CreateKey, CreatedKey, CurrentKey, Data, Deleted, ErrorEnvelope, Key, RotateKey, UpdateKey};
 
 /// Until a connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -162,6 +162,26 @@ impl Client {
         Ok(())
     }
 
+    /// Gives a key a new secret; the old one works for `grace_seconds` more. The answer holds the new one.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn rotate_key(&self, hash: &str, grace_seconds: u64) -> Result<CreatedKey, ClientError> {
+        let body = RotateKey { grace_period_seconds: Some(grace_seconds) };
+        self.json(Method::POST, &format!("/api/v1/keys/{hash}/rotate"), Some(&body)).await
+    }
+
+    /// Creates all keys of a file, or none: `text/csv`, or `application/json` as of `POST /keys/bulk`.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn create_keys(&self, content_type: &str, file: Vec<u8>) -> Result<Vec<CreatedKey>, ClientError> {
+        let (bearer, path) = (Some(self.bearer.as_str()), "/api/v1/keys/bulk");
+        let answer = self.send(Method::POST, path, bearer, content_type, Some(file)).await?;
+        let created: Data<Vec<CreatedKey>> = understood(&answer)?;
+        Ok(created.data)
+    }
+
     /// The key of this client.
     ///
     /// # Errors
@@ -187,13 +207,7 @@ impl Client {
     ) -> Result<T, ClientError> {
         let malformed = |error: serde_json::Error| ClientError::Malformed(error.to_string());
         let body = body.map(serde_json::to_vec).transpose().map_err(malformed)?;
-        let answer = self.raw(method, path, body).await?;
-        if answer.status.is_success() {
-            return serde_json::from_slice(&answer.body).map_err(malformed);
-        }
-        let message = serde_json::from_slice::<ErrorEnvelope>(&answer.body)
-            .map_or_else(|_| format!("the server answered {}", answer.status), |envelope| envelope.error.message);
-        Err(ClientError::Refused { status: answer.status.as_u16(), message })
+        understood(&self.raw(method, path, body).await?)
     }
 
     /// One request with the key of this client, and the answer as it came.
@@ -215,6 +229,17 @@ impl Client {
         bearer: Option<&str>,
         body: Option<Vec<u8>>,
     ) -> Result<RawAnswer, ClientError> {
+        self.send(method, path, bearer, "application/json", body).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        bearer: Option<&str>,
+        content_type: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<RawAnswer, ClientError> {
         let unreachable = |why: String| ClientError::Unreachable { url: self.base.clone(), why };
         let base: Uri = self.base.parse().map_err(|_| ClientError::Url(self.base.clone()))?;
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(&base)).await;
@@ -226,7 +251,7 @@ impl Client {
             .method(method)
             .uri(path)
             .header(HOST, host)
-            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_TYPE, content_type)
             .header(ACCEPT, "application/json")
             .header(USER_AGENT, concat!("tollgate-cli/", env!("CARGO_PKG_VERSION")))
             .body(Full::new(Bytes::from(body.unwrap_or_default())))
@@ -288,6 +313,16 @@ impl Client {
         let name = rustls::pki_types::ServerName::try_from(host).map_err(|_| url())?;
         Ok(Box::new(connector.connect(name, tcp).await.map_err(unreachable)?))
     }
+}
+
+/// The body of an answer, or why it refuses.
+fn understood<T: DeserializeOwned>(answer: &RawAnswer) -> Result<T, ClientError> {
+    if answer.status.is_success() {
+        return serde_json::from_slice(&answer.body).map_err(|error| ClientError::Malformed(error.to_string()));
+    }
+    let message = serde_json::from_slice::<ErrorEnvelope>(&answer.body)
+        .map_or_else(|_| format!("the server answered {}", answer.status), |envelope| envelope.error.message);
+    Err(ClientError::Refused { status: answer.status.as_u16(), message })
 }
 
 #[cfg(test)]

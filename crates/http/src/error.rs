@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tollgate_app::RandomError;
 use tollgate_app::credits::TopUpError;
 use tollgate_app::guardrails::GuardrailError;
-use tollgate_app::keys::{CreateKeyError, UpdateKeyError};
+use tollgate_app::keys::{CreateKeyError, RotateKeyError, UpdateKeyError};
 use tollgate_app::members::MemberError;
 use tollgate_app::workspaces::WorkspaceError;
 use tollgate_domain::Usd;
@@ -49,6 +49,12 @@ impl ApiError {
     /// 400: the request makes no sense, and why.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// The same, with the place in the request that it is about.
+    #[must_use]
+    pub fn within(self, place: &str) -> Self {
+        Self { message: format!("{place}: {}", self.message), ..self }
     }
 
     /// 401: there is no credential.
@@ -318,9 +324,22 @@ impl From<CreateKeyError> for ApiError {
             CreateKeyError::EmptyName
             | CreateKeyError::Expired
             | CreateKeyError::UnknownWorkspace
-            | CreateKeyError::UnknownMember => Self::bad_request(error.to_string()),
+            | CreateKeyError::UnknownMember
+            | CreateKeyError::Count => Self::bad_request(error.to_string()),
+            CreateKeyError::At(index, error) => Self::from(*error).within(&format!("keys[{index}]")),
             CreateKeyError::Random(error) => error.into(),
             CreateKeyError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RotateKeyError> for ApiError {
+    fn from(error: RotateKeyError) -> Self {
+        match error {
+            RotateKeyError::Grace => Self::bad_request(error.to_string()),
+            RotateKeyError::UnknownKey => Self::not_found(error.to_string()),
+            RotateKeyError::Random(error) => error.into(),
+            RotateKeyError::Store(error) => error.into(),
         }
     }
 }

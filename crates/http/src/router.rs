@@ -109,6 +109,8 @@ impl Api {
             .route("/auth/key", get(routes::key::get))
             .route("/keys", keys)
             .route("/keys/{hash}", key)
+            .route("/keys/{hash}/rotate", post(routes::keys::rotate))
+            .route("/keys/bulk", post(routes::keys::bulk))
             .merge(workspaces())
             .merge(budgets())
             .merge(guardrails())

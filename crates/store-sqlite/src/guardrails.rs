@@ -246,7 +246,7 @@ impl State {
 
     fn key_ids(&self, hashes: &[String]) -> Result<Vec<KeyId>, GuardrailRefused> {
         let find = |hash: &String| {
-            let found = KeyHash::parse(hash).and_then(|hash| self.by_hash.get(&hash).copied());
+            let found = KeyHash::parse(hash).and_then(|hash| self.managed(&hash));
             found.ok_or_else(|| GuardrailRefused::UnknownKey(hash.clone()))
         };
         hashes.iter().map(find).collect()

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tollgate_domain::guardrail::Reach;
-use tollgate_domain::key::{KeyChange, NewKey};
+use tollgate_domain::key::{Key, KeyChange, NewKey};
 use tollgate_domain::ledger::KeyAccount;
 use tollgate_domain::time::Windows;
 use tollgate_domain::{KeyHash, KeyId, Timestamp};
-use tollgate_store::{Credential, InferenceKey, KeyQuery, KeySpend, KeyStore, KeyView, StoreError};
+use tollgate_store::{Credential, InferenceKey, KeyQuery, KeySpend, KeyStore, KeyView, Rotation, StoreError};
 
 use crate::engine::{SqliteStore, State};
 use crate::record::Record;
@@ -21,28 +21,62 @@ impl KeyStore for SqliteStore {
             return Ok(Some(Credential::Management(key.clone())));
         }
         let account = state.by_hash.get(hash).and_then(|id| state.book.key(*id));
-        Ok(account.filter(|account| account.key.usable_at(now).is_ok()).map(|account| {
+        let usable = |key: &Key| key.secrets.open(hash, now) && key.usable_at(now).is_ok();
+        Ok(account.filter(|account| usable(&account.key)).map(|account| {
             let key = &account.key;
             let reach = Reach::of(state.book.rules.guardrails_of(key).map(|guardrail| &guardrail.rules)).map(Arc::new);
             Credential::Inference(InferenceKey { id: key.id, hash: key.hash, workspace: key.workspace, reach })
         }))
     }
 
-    async fn create_key(&self, key: NewKey) -> Result<Option<KeyView>, StoreError> {
+    async fn create_keys(&self, keys: Vec<NewKey>) -> Result<Option<Vec<KeyView>>, StoreError> {
+        self.check_writable()?;
+        let (views, tickets) = {
+            let (mut state, now) = self.lock_seen();
+            let gone = |key: &NewKey| {
+                key.creator.is_some_and(|member| !state.members.contains_key(&member))
+                    || state.book.rules.workspace(key.workspace).is_none()
+            };
+            if keys.iter().any(gone) {
+                return Ok(None);
+            }
+            let (mut views, mut tickets) = (Vec::new(), Vec::new());
+            for key in keys {
+                let id = KeyId(state.next_key);
+                state.next_key = state.next_key.saturating_add(1);
+                let key = key.into_key(id, now);
+                state.by_hash.insert(key.hash, id);
+                state.listing.entry(key.workspace).or_default().insert(id);
+                state.book.insert_key(key.clone());
+                // They enter the queue under one lock, and so are written in one group.
+                tickets.push(Self::enqueue(&mut state, Record::CreateKey(Box::new(key))));
+                views.extend(state.view(id, now));
+            }
+            (views, tickets)
+        };
+        for ticket in tickets {
+            self.wait(ticket).await?;
+        }
+        Ok(Some(views))
+    }
+
+    async fn rotate_key(&self, hash: &KeyHash, rotation: Rotation) -> Result<Option<KeyView>, StoreError> {
         self.check_writable()?;
         let (view, ticket) = {
             let (mut state, now) = self.lock_seen();
-            let creator_is_gone = key.creator.is_some_and(|member| !state.members.contains_key(&member));
-            if creator_is_gone || state.book.rules.workspace(key.workspace).is_none() {
-                return Ok(None);
+            let Some(id) = state.managed(hash) else { return Ok(None) };
+            let Some(account) = state.book.key(id) else { return Ok(None) };
+            let before = account.key.clone();
+            let secrets = before.secrets.rotated(rotation.secret, rotation.grace_micros, now);
+            let key = Key { secrets, label: rotation.label, updated_at: Some(now), ..before.clone() };
+            let retired = [Some(before.secrets.current), before.secrets.previous.map(|(hash, _)| hash)];
+            let kept = |hash: &KeyHash| *hash == key.hash || secrets.previous.is_some_and(|(kept, _)| kept == *hash);
+            for hash in retired.into_iter().flatten().filter(|hash| !kept(hash)) {
+                state.by_hash.remove(&hash);
             }
-            let id = KeyId(state.next_key);
-            state.next_key = state.next_key.saturating_add(1);
-            let key = key.into_key(id, now);
-            state.by_hash.insert(key.hash, id);
-            state.listing.entry(key.workspace).or_default().insert(id);
-            state.book.insert_key(key.clone());
-            let ticket = Self::enqueue(&mut state, Record::CreateKey(Box::new(key)));
+            state.by_hash.insert(secrets.current, id);
+            state.book.replace_key(key.clone());
+            let ticket = Self::enqueue(&mut state, Record::UpdateKey(Box::new(key)));
             (state.view(id, now), ticket)
         };
         self.wait(ticket).await?;
@@ -53,7 +87,7 @@ impl KeyStore for SqliteStore {
         self.check_writable()?;
         let (view, ticket) = {
             let (mut state, now) = self.lock_seen();
-            let Some(id) = state.by_hash.get(hash).copied() else { return Ok(None) };
+            let Some(id) = state.managed(hash) else { return Ok(None) };
             if change.workspace.is_some_and(|workspace| state.book.rules.workspace(workspace).is_none()) {
                 return Ok(None);
             }
@@ -74,11 +108,15 @@ impl KeyStore for SqliteStore {
         self.check_writable()?;
         let ticket = {
             let (mut state, at) = self.lock_seen();
-            let Some(id) = state.by_hash.remove(hash) else { return Ok(false) };
-            if let Some(account) = state.book.remove_key(id)
-                && let Some(listing) = state.listing.get_mut(&account.key.workspace)
-            {
-                listing.remove(&id);
+            let Some(id) = state.managed(hash) else { return Ok(false) };
+            if let Some(KeyAccount { key, .. }) = state.book.remove_key(id) {
+                let previous = key.secrets.previous.map(|(hash, _)| hash);
+                for hash in [Some(key.hash), Some(key.secrets.current), previous].into_iter().flatten() {
+                    state.by_hash.remove(&hash);
+                }
+                if let Some(listing) = state.listing.get_mut(&key.workspace) {
+                    listing.remove(&id);
+                }
             }
             if let Some(statement) = state.unassign_key(id) {
                 state.queue.push(Record::Run(vec![statement]));
@@ -91,7 +129,7 @@ impl KeyStore for SqliteStore {
 
     async fn key(&self, hash: &KeyHash) -> Result<Option<KeyView>, StoreError> {
         let (state, now) = self.lock_seen();
-        Ok(state.by_hash.get(hash).and_then(|id| state.view(*id, now)))
+        Ok(state.managed(hash).and_then(|id| state.view(id, now)))
     }
 
     async fn keys(&self, query: KeyQuery) -> Result<Vec<KeyView>, StoreError> {
@@ -118,6 +156,12 @@ impl KeyStore for SqliteStore {
 }
 
 impl State {
+    /// The key whose id, or whose newest secret's hash, this is.
+    pub fn managed(&self, hash: &KeyHash) -> Option<KeyId> {
+        let account = self.book.key(*self.by_hash.get(hash)?)?;
+        (account.key.hash == *hash || account.key.secrets.current == *hash).then_some(account.key.id)
+    }
+
     fn view(&self, id: KeyId, now: Timestamp) -> Option<KeyView> {
         let account = self.book.key(id)?;
         let creator = account.key.creator.and_then(|member| self.members.get(&member));

@@ -5,8 +5,11 @@ use tollgate_domain::KeyHash;
 
 use crate::engine::OpenError;
 
-const MIGRATIONS: [(i64, &str); 2] =
-    [(1, include_str!("../migrations/0001_initial.sql")), (2, include_str!("../migrations/0002_organization.sql"))];
+const MIGRATIONS: [(i64, &str); 3] = [
+    (1, include_str!("../migrations/0001_initial.sql")),
+    (2, include_str!("../migrations/0002_organization.sql")),
+    (3, include_str!("../migrations/0003_rotation.sql")),
+];
 
 const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (
     number   INTEGER PRIMARY KEY,

@@ -112,7 +112,7 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 
 const UPDATE_KEY: &str =
     "UPDATE keys SET name = ?2, workspace = ?3, disabled = ?4, credit_limit = ?5, limit_reset = ?6,
-    include_byok_in_limit = ?7, updated_at = ?8
+    include_byok_in_limit = ?7, updated_at = ?8, label = ?9, secret = ?10, previous_secret = ?11, previous_until = ?12
 WHERE id = ?1";
 
 const DELETE_KEY: &str = "UPDATE keys SET deleted_at = ?2 WHERE id = ?1 AND deleted_at IS NULL";
@@ -200,6 +200,10 @@ impl Record {
                 key.limit_reset.map(LimitReset::as_str),
                 key.include_byok_in_limit,
                 key.updated_at.map(Timestamp::micros),
+                key.label,
+                key.secrets.current.as_bytes(),
+                key.secrets.previous.as_ref().map(|(hash, _)| hash.as_bytes()),
+                key.secrets.previous.map(|(_, until)| until.micros()),
             ]),
             Self::DeleteKey { id, at } => db.prepare_cached(DELETE_KEY)?.execute(params![id.0, at.micros()]),
             Self::CreateManagementKey(key) => db.prepare_cached(CREATE_MANAGEMENT_KEY)?.execute(params![

@@ -150,7 +150,9 @@ fn load_keys(db: &Connection, book: &mut Book) -> Result<KeyIndex, OpenError> {
     let mut statement = db.prepare(&KEYS.replace("{columns}", rows::KEY_COLUMNS))?;
     for key in statement.query_map([], rows::key)? {
         let key = key?;
-        by_hash.insert(key.hash, key.id);
+        for hash in [Some(key.hash), Some(key.secrets.current), key.secrets.previous.map(|(hash, _)| hash)] {
+            by_hash.extend(hash.map(|hash| (hash, key.id)));
+        }
         listing.entry(key.workspace).or_default().insert(key.id);
         book.insert_key(key);
     }

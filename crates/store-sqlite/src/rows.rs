@@ -1,7 +1,7 @@
 //! Between rows and the domain's types.
 
 use rusqlite::Row;
-use tollgate_domain::key::{Key, KeyHash, KeyId, ManagementKey, ManagementKeyId};
+use tollgate_domain::key::{Key, KeyHash, KeyId, ManagementKey, ManagementKeyId, Secrets};
 use tollgate_domain::ledger::{MoneyKind, Scope};
 use tollgate_domain::member::MemberId;
 use tollgate_domain::time::{LimitReset, WindowKind};
@@ -11,12 +11,18 @@ use uuid::Uuid;
 
 /// The columns that [`key`] reads.
 pub const KEY_COLUMNS: &str = "id, hash, name, label, workspace, disabled, credit_limit, limit_reset,
-    include_byok_in_limit, expires_at, creator, external_user, created_at, updated_at";
+    include_byok_in_limit, expires_at, creator, external_user, created_at, updated_at, secret,
+    previous_secret, previous_until";
 
 pub fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
+    let hash = KeyHash::from_bytes(row.get(1)?);
+    let current = row.get::<_, Option<[u8; 32]>>(14)?.map_or(hash, KeyHash::from_bytes);
+    let previous = row.get::<_, Option<[u8; 32]>>(15)?.map(KeyHash::from_bytes);
+    let until = row.get::<_, Option<i64>>(16)?.map(Timestamp::from_micros);
     Ok(Key {
         id: KeyId(row.get(0)?),
-        hash: KeyHash::from_bytes(row.get(1)?),
+        hash,
+        secrets: Secrets { current, previous: previous.zip(until) },
         name: row.get(2)?,
         label: row.get(3)?,
         workspace: WorkspaceId(row.get(4)?),

@@ -69,6 +69,17 @@ pub struct KeyView {
     pub last_used_at: Option<Timestamp>,
 }
 
+/// A new secret for a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// Its SHA-256.
+    pub secret: KeyHash,
+    /// Its mask.
+    pub label: String,
+    /// How long the old one works on, in microseconds.
+    pub grace_micros: i64,
+}
+
 /// Which keys to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyQuery {
@@ -91,7 +102,15 @@ pub trait KeyStore: Send + Sync {
     async fn authenticate(&self, hash: &KeyHash) -> Result<Option<Credential>, StoreError>;
 
     /// Creates a key; `None` where its workspace or its creator is gone. Durable when this returns.
-    async fn create_key(&self, key: NewKey) -> Result<Option<KeyView>, StoreError>;
+    async fn create_key(&self, key: NewKey) -> Result<Option<KeyView>, StoreError> {
+        Ok(self.create_keys(vec![key]).await?.and_then(|mut views| views.pop()))
+    }
+
+    /// Creates all of them or none; `None` where a workspace or a creator is gone. Durable when this returns.
+    async fn create_keys(&self, keys: Vec<NewKey>) -> Result<Option<Vec<KeyView>>, StoreError>;
+
+    /// Gives a key another secret; `None` where there is none. In force, and durable, when this returns.
+    async fn rotate_key(&self, hash: &KeyHash, rotation: Rotation) -> Result<Option<KeyView>, StoreError>;
 
     /// Changes a key; `None` where there is none, or no such workspace. In force, and durable, when this returns.
     async fn update_key(&self, hash: &KeyHash, change: KeyChange) -> Result<Option<KeyView>, StoreError>;
@@ -99,7 +118,7 @@ pub trait KeyStore: Send + Sync {
     /// Deletes a key for good; `false` where there is none. In force, and durable, when this returns.
     async fn delete_key(&self, hash: &KeyHash) -> Result<bool, StoreError>;
 
-    /// One key, disabled and expired ones included.
+    /// One key, disabled and expired ones included, by its id or by the hash of its newest secret.
     async fn key(&self, hash: &KeyHash) -> Result<Option<KeyView>, StoreError>;
 
     /// Keys of a workspace, newest first.

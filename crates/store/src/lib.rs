@@ -24,7 +24,7 @@ pub use error::StoreError;
 pub use guardrails::{
     Assignee, AssigneeKind, Assignees, AssignmentView, GuardrailRefused, GuardrailStore, GuardrailView,
 };
-pub use keys::{Credential, InferenceKey, KeyQuery, KeySpend, KeyStore, KeyView};
+pub use keys::{Credential, InferenceKey, KeyQuery, KeySpend, KeyStore, KeyView, Rotation};
 pub use ledger::{
     Admission, Attempt, GenerationRecord, Ledger, Outcome, Reservation, Reserve, Settled, Settlement, SettlementFacts,
 };

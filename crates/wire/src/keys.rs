@@ -14,11 +14,11 @@ pub struct Data<T> {
 /// A key, without its secret.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Key {
-    /// The SHA-256 of the secret, 64 lowercase hex digits: the key's id.
+    /// The SHA-256 of the first secret, 64 lowercase hex digits: the key's id for life.
     pub hash: String,
     /// Free text chosen by the owner.
     pub name: String,
-    /// The mask of the secret.
+    /// The mask of the newest secret.
     pub label: String,
     /// Whether it is refused.
     pub disabled: bool,
@@ -107,6 +107,21 @@ pub struct CreateKey {
     /// A partner's identity for the key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external: Option<External>,
+}
+
+/// The body of `POST /keys/bulk`. Ours.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct CreateKeys {
+    /// 1 to 1,000 of them.
+    pub keys: Vec<CreateKey>,
+}
+
+/// The body of `POST /keys/{hash}/rotate`. Ours.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct RotateKey {
+    /// How long the old secret works on, 30 days at the most; default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_period_seconds: Option<u64>,
 }
 
 /// A partner's identity for a key.

@@ -21,7 +21,7 @@ pub use guardrails::{
     Assigned, Guardrail, GuardrailRequest, KeyAssignment, KeyHashes, MemberAssignment, MemberUserIds, Switches,
     Unassigned,
 };
-pub use keys::{CreateKey, CreatedKey, Data, Deleted, External, Key, UpdateKey};
+pub use keys::{CreateKey, CreateKeys, CreatedKey, Data, Deleted, External, Key, RotateKey, UpdateKey};
 pub use models::{Architecture, Model, ModelLinks, ModelList, ModelsCount, PageLinks, Pricing, TopProvider};
 pub use money::{Amount, RawAmount};
 pub use usage::{ChatUsage, CompletionTokensDetails, CostDetails, PromptTokensDetails};

@@ -44,6 +44,12 @@ impl RawAmount {
     }
 }
 
+impl From<Box<RawValue>> for RawAmount {
+    fn from(number: Box<RawValue>) -> Self {
+        Self(number)
+    }
+}
+
 impl From<Usd> for RawAmount {
     fn from(amount: Usd) -> Self {
         let number = RawValue::from_string(amount.to_string());

@@ -44,6 +44,12 @@ pub enum CreateKeyError {
     /// There is no such member.
     #[error("`creator_user_id` names no member of the organization")]
     UnknownMember,
+    /// Too few or too many at once.
+    #[error("`keys` must be 1 to {BULK_MAX} keys")]
+    Count,
+    /// One of many.
+    #[error("keys[{0}]: {1}")]
+    At(usize, Box<Self>),
     /// No randomness.
     #[error("no secret could be made")]
     Random(#[from] RandomError),
@@ -52,12 +58,42 @@ pub enum CreateKeyError {
     Store(#[from] StoreError),
 }
 
+/// Keys in one request at the most.
+const BULK_MAX: usize = 1_000;
+
 impl App {
     /// Creates a key; its secret is shown this once.
     ///
     /// # Errors
     /// [`CreateKeyError`].
     pub async fn create_key(&self, request: KeyRequest) -> Result<(KeyView, KeySecret), CreateKeyError> {
+        let (new, secret) = self.new_key(request).await?;
+        let view = self.store().create_key(new).await?.ok_or(CreateKeyError::UnknownWorkspace)?;
+        tracing::info!(key.hash = %view.key.hash, "key created");
+        Ok((view, secret))
+    }
+
+    /// Creates all of them or none; their secrets are shown this once.
+    ///
+    /// # Errors
+    /// [`CreateKeyError`]; which of them it is for stands in [`CreateKeyError::At`].
+    pub async fn create_keys(&self, requests: Vec<KeyRequest>) -> Result<Vec<(KeyView, KeySecret)>, CreateKeyError> {
+        if !(1..=BULK_MAX).contains(&requests.len()) {
+            return Err(CreateKeyError::Count);
+        }
+        let (mut new, mut secrets) = (Vec::new(), Vec::new());
+        for (index, request) in requests.into_iter().enumerate() {
+            let made = self.new_key(request).await.map_err(|error| CreateKeyError::At(index, Box::new(error)));
+            let (key, secret) = made?;
+            new.push(key);
+            secrets.push(secret);
+        }
+        let views = self.store().create_keys(new).await?.ok_or(CreateKeyError::UnknownWorkspace)?;
+        tracing::info!(keys = views.len(), "keys created");
+        Ok(views.into_iter().zip(secrets).collect())
+    }
+
+    async fn new_key(&self, request: KeyRequest) -> Result<(NewKey, KeySecret), CreateKeyError> {
         if request.name.trim().is_empty() {
             return Err(CreateKeyError::EmptyName);
         }
@@ -84,8 +120,6 @@ impl App {
             creator,
             external_user: request.external_user,
         };
-        let view = self.store().create_key(key).await?.ok_or(CreateKeyError::UnknownWorkspace)?;
-        tracing::info!(key.hash = %view.key.hash, "key created");
-        Ok((view, secret))
+        Ok((key, secret))
     }
 }

@@ -1,4 +1,4 @@
-//! `tollgate keys list|create|show|update|disable|enable|delete`: over HTTP.
+//! `tollgate keys list|create|show|update|rotate|disable|enable|delete`: over HTTP.
 
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
@@ -66,8 +66,12 @@ enum Action {
     /// Make one; its secret goes to stdout, this once
     Create {
         /// What it is for
-        #[arg(long)]
-        name: String,
+        #[arg(long, required_unless_present = "from")]
+        name: Option<String>,
+        /// Many at once, all or none: a CSV file whose columns are the members of `POST /keys`, or its JSON; the secrets
+        /// go to stdout as CSV
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "limit", "reset", "expires", "workspace"])]
+        from: Option<PathBuf>,
         /// USD it may spend; without it there is no limit
         #[arg(long, value_name = "USD", allow_negative_numbers = true)]
         limit: Option<String>,
@@ -99,6 +103,14 @@ enum Action {
         /// When the limit starts afresh
         #[arg(long, value_enum)]
         reset: Option<Reset>,
+    },
+    /// Give one a new secret, which goes to stdout, this once; hash, budget and history stay
+    Rotate {
+        /// Name, label, or 8 or more characters of the hash
+        key: String,
+        /// How long the old secret works on: 90s, 30m, 12h, 7d
+        #[arg(long, default_value = "0s")]
+        grace: String,
     },
     /// Refuse one until it is enabled again
     Disable {
@@ -132,9 +144,10 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             let keys = client.keys(&KeyFilter { all, workspace }).await?;
             list(&keys, all, as_json, now());
         }
-        Action::Create { name, limit, reset, expires, workspace } => {
+        Action::Create { from: Some(file), .. } => create_from(&client, &file, as_json).await?,
+        Action::Create { name, limit, reset, expires, workspace, .. } => {
             let key = CreateKey {
-                name,
+                name: name.unwrap_or_default(),
                 limit: limit.as_deref().map(amount).transpose()?,
                 limit_reset: reset.and_then(Reset::word),
                 expires_at: expires.as_deref().map(instant).transpose()?,
@@ -164,6 +177,22 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             let change = UpdateKey { name, limit, limit_reset: reset.map(Reset::word), ..UpdateKey::default() };
             show(&client.update_key(&found.hash, &change).await?, as_json, now());
         }
+        Action::Rotate { key, grace } => {
+            let seconds = span_seconds(&grace)?;
+            let found = find(&client, &key).await?;
+            let rotated = client.rotate_key(&found.hash, seconds).await?;
+            if as_json {
+                print_json(&rotated);
+            } else {
+                let old =
+                    if seconds == 0 { "is refused from now on".to_owned() } else { format!("works for {grace} more") };
+                output::note(&format!(
+                    "rotated `{}`; the old secret {old}, the new one is shown this once",
+                    found.name
+                ));
+                output::result(&rotated.key);
+            }
+        }
         Action::Disable { key } => switch(&client, &key, true, as_json).await?,
         Action::Enable { key } => switch(&client, &key, false, as_json).await?,
         Action::Delete { key, confirm } => {
@@ -185,6 +214,44 @@ async fn switch(client: &Client, key: &str, disabled: bool, as_json: bool) -> Re
     let change = UpdateKey { disabled: Some(disabled), ..UpdateKey::default() };
     show(&client.update_key(&found.hash, &change).await?, as_json, now());
     Ok(())
+}
+
+/// Creates the keys of a file, all or none.
+async fn create_from(client: &Client, file: &std::path::Path, as_json: bool) -> Result<(), Failure> {
+    let bytes = std::fs::read(file)
+        .map_err(|error| Failure::new(Kind::Usage, format!("{} cannot be read: {error}", file.display())))?;
+    let is_json = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let created = client.create_keys(if is_json { "application/json" } else { "text/csv" }, bytes).await?;
+    if as_json {
+        print_json(&json!({"data": created}));
+        return Ok(());
+    }
+    let failed = |error: csv::Error| Failure::new(Kind::Failed, error.to_string());
+    let mut rows = csv::Writer::from_writer(Vec::new());
+    rows.write_record(["name", "hash", "key"]).map_err(failed)?;
+    for key in &created {
+        rows.write_record([&quoted(&key.data.name), &key.data.hash, &key.key]).map_err(failed)?;
+    }
+    let text = rows.into_inner().map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
+    output::note(&format!("created {} keys; their secrets are shown this once", created.len()));
+    output::result(String::from_utf8_lossy(&text).trim_end());
+    Ok(())
+}
+
+/// A cell that no spreadsheet takes for a formula.
+fn quoted(cell: &str) -> String {
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell.to_owned() }
+}
+
+/// `90s`, `30m`, `12h` or `7d` in seconds.
+fn span_seconds(text: &str) -> Result<u64, Failure> {
+    let units = [('s', 1_u64), ('m', 60), ('h', 60 * 60), ('d', 24 * 60 * 60)];
+    let found = units.iter().find_map(|(unit, seconds)| {
+        text.strip_suffix(*unit).and_then(|count| count.parse::<u64>().ok()?.checked_mul(*seconds))
+    });
+    found.ok_or_else(|| {
+        Failure::new(Kind::Usage, format!("`{text}` is no span of time")).next("for example: --grace 24h or --grace 7d")
+    })
 }
 
 fn management_key(file: Option<&std::path::Path>) -> Result<String, Failure> {

@@ -14,11 +14,13 @@ pub struct KeyId(pub i64);
 pub struct Key {
     /// The row number.
     pub id: KeyId,
-    /// The SHA-256 of the secret, the key's public id.
+    /// The SHA-256 of the first secret: the key's public id for life.
     pub hash: KeyHash,
+    /// What opens it.
+    pub secrets: Secrets,
     /// Free text chosen by the owner.
     pub name: String,
-    /// The mask of the secret.
+    /// The mask of the newest secret.
     pub label: String,
     /// The workspace that the key spends in.
     pub workspace: WorkspaceId,
@@ -40,6 +42,34 @@ pub struct Key {
     pub created_at: Timestamp,
     /// When it was last changed, if ever.
     pub updated_at: Option<Timestamp>,
+}
+
+/// The secrets that open a key, by their SHA-256: two at the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Secrets {
+    /// The newest.
+    pub current: KeyHash,
+    /// The one before, and until when it works.
+    pub previous: Option<(KeyHash, Timestamp)>,
+}
+
+impl Secrets {
+    /// Of a key that was never rotated.
+    pub const fn first(hash: KeyHash) -> Self {
+        Self { current: hash, previous: None }
+    }
+
+    /// Whether the secret with this hash opens the key at `now`.
+    pub fn open(&self, hash: &KeyHash, now: Timestamp) -> bool {
+        self.current == *hash || self.previous.is_some_and(|(previous, until)| previous == *hash && now < until)
+    }
+
+    /// These after a rotation: whatever was older than the newest is of no use any more.
+    #[must_use]
+    pub fn rotated(&self, current: KeyHash, grace_micros: i64, now: Timestamp) -> Self {
+        let until = now.plus_micros(grace_micros);
+        Self { current, previous: (grace_micros > 0).then_some((self.current, until)) }
+    }
 }
 
 /// What is chosen when a key is created.
@@ -73,6 +103,7 @@ impl NewKey {
         Key {
             id,
             hash: self.hash,
+            secrets: Secrets::first(self.hash),
             name: self.name,
             label: self.label,
             workspace: self.workspace,
@@ -211,6 +242,19 @@ mod tests {
         let off = KeyChange { disabled: Some(true), ..KeyChange::default() };
         let disabled = key().apply(off, Timestamp::from_micros(2));
         assert_eq!(disabled.usable_at(late), Err(KeyRejected::Disabled));
+    }
+
+    #[test]
+    fn a_rotation_lets_the_newest_and_for_a_while_the_one_before_in() {
+        let [first, second, third] = ["1", "2", "3"].map(KeyHash::of);
+        let at = Timestamp::from_micros;
+        let rotated = Secrets::first(first).rotated(second, 10, at(100));
+        let open = |secrets: &Secrets, now| [first, second, third].map(|hash| secrets.open(&hash, at(now)));
+        assert_eq!(open(&rotated, 109), [true, true, false]);
+        assert_eq!(open(&rotated, 110), [false, true, false]);
+        let again = rotated.rotated(third, 10, at(105));
+        assert_eq!(open(&again, 106), [false, true, true], "two at the most");
+        assert_eq!(open(&again.rotated(first, 0, at(106)), 106), [true, false, false]);
     }
 
     #[test]

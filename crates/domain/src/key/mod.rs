@@ -3,5 +3,5 @@
 mod lifecycle;
 mod secret;
 
-pub use lifecycle::{Key, KeyChange, KeyId, KeyRejected, ManagementKey, ManagementKeyId, NewKey};
+pub use lifecycle::{Key, KeyChange, KeyId, KeyRejected, ManagementKey, ManagementKeyId, NewKey, Secrets};
 pub use secret::{KeyHash, KeySecret, SECRET_HEX_DIGITS};

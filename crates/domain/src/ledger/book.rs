@@ -140,6 +140,13 @@ impl Book {
         Some(account.key.clone())
     }
 
+    /// Puts another version in the place of a key. What it spent and holds stays.
+    pub fn replace_key(&mut self, key: Key) {
+        if let Some(account) = self.keys.get_mut(&key.id) {
+            account.key = key;
+        }
+    }
+
     /// Forgets a key. What it has in flight still settles, on the workspace and the account.
     pub fn remove_key(&mut self, id: KeyId) -> Option<KeyAccount> {
         self.dirty.remove(&Scope::Key(id));

@@ -1,10 +1,12 @@
 //! What handlers take as arguments. Each refuses in the contract's envelope.
 
+mod bulk;
 mod credential;
 mod json;
 mod page;
 mod query;
 
+pub use bulk::Bulk;
 pub use credential::{Accountant, AnyKey, Caller, Manager};
 pub use json::{Json, read_body};
 pub use query::QueryPairs;

@@ -196,3 +196,31 @@ fn the_demo_plays_its_story_and_the_sums_agree() {
     assert!(played.stdout.contains("exactly what the answers cost"), "{played:?}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "it leaves nothing behind");
 }
+
+#[test]
+fn a_rotated_key_keeps_its_row_and_many_keys_come_from_a_file() {
+    let world = World::new();
+    let first = world.keys(&["create", "--name", "ci", "--limit", "5"]).stdout.trim().to_owned();
+    let rotated = world.keys(&["rotate", "ci", "--grace", "1h"]);
+    assert_eq!(rotated.code, 0, "{rotated:?}");
+    let second = rotated.stdout.trim();
+    assert!(second.len() == 73 && second != first, "{rotated:?}");
+    assert!(rotated.stderr.contains("works for 1h more") && !rotated.stderr.contains(second), "{rotated:?}");
+    assert_eq!(world.keys(&["rotate", "ci", "--grace", "soon"]).code, 2);
+    assert_eq!(world.keys(&["rotate", "nobody"]).code, 3);
+    let listed = world.keys(&["list"]).stdout;
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+    assert!(listed.contains(&second[..12]) && !listed.contains(second), "{listed}");
+
+    let file = world.folder.path().join("people.csv");
+    std::fs::write(&file, "name,limit,limit_reset\nann,5,monthly\n=bob,,\n").unwrap();
+    let created = world.keys(&["create", "--from", file.to_str().unwrap()]);
+    assert_eq!(created.code, 0, "{created:?}");
+    let lines: Vec<&str> = created.stdout.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (3, "name,hash,key"));
+    assert!(lines[1].starts_with("ann,") && lines[2].starts_with("'=bob,"), "{created:?}");
+    std::fs::write(&file, "name,limit\ncarl,1\ndora,-1\n").unwrap();
+    let refused = world.keys(&["create", "--from", file.to_str().unwrap()]);
+    assert!(refused.code != 0 && refused.stderr.contains("keys[1]: `limit`"), "{refused:?}");
+    assert_eq!(world.keys(&["list"]).stdout.lines().count(), 4, "all or none");
+}

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use testkit::{MODEL, Script, TestApp, TestKey, nanos};
 use tokio::task::JoinSet;
 use tollgate_client::{Client, RawAnswer};
+use tollgate_domain::KeyHash;
 
 use crate::contract::{Published, ask, json_of};
 
@@ -406,4 +407,84 @@ async fn racing_keys_leave_every_layer_within_its_limit() {
     assert_eq!(nanos(&credits["data"]["total_usage"]), one + two + three);
     // Her guardrail is spent before her key's own limit; everybody meets the credits.
     assert!(told.iter().any(|scope| scope == "member") && told.iter().any(|scope| scope == "credits"), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_rotated_key_is_the_same_key_with_another_secret() {
+    let app = TestApp::start().await;
+    let m = &app.manager;
+    let TestKey { hash, client: first, secret: first_secret } = key(&app, json!({"limit": 0.000_01})).await;
+    assert_eq!(call(&first, 5).await.status, 200);
+    let rotate = |grace: Value| {
+        let path = format!("/keys/{hash}/rotate");
+        async move { ask(m, Method::POST, &path, Some(json!({"grace_period_seconds": grace}))).await }
+    };
+    let rotated = rotate(json!(3_600)).await;
+    assert_eq!(rotated.status, 200);
+    let rotated = json_of(&rotated);
+    assert_eq!((&rotated["data"]["hash"], nanos(&rotated["data"]["usage"])), (&json!(hash), 60));
+    let secret = rotated["key"].as_str().unwrap();
+    assert_eq!(rotated["data"]["label"].as_str().unwrap()[..12], secret[..12]);
+    let second = m.with_key(secret);
+    for client in [&first, &second] {
+        assert_eq!(call(client, 5).await.status, 200, "both are live, on one budget");
+    }
+    let newest = KeyHash::of(secret).to_string();
+    let found = expect(m, "GET /keys/{hash}", &format!("/keys/{newest}"), None, 200).await;
+    assert_eq!((&found["data"]["hash"], nanos(&found["data"]["usage"])), (&json!(hash), 180));
+    let app = app.restart().await;
+    let m = &app.manager;
+    let (first, second) = (m.with_key(&first_secret), m.with_key(secret));
+    assert_eq!((call(&first, 5).await.status.as_u16(), call(&second, 5).await.status.as_u16()), (200, 200));
+    app.clock.advance(std::time::Duration::from_hours(1));
+    assert_eq!((call(&first, 5).await.status.as_u16(), call(&second, 5).await.status.as_u16()), (401, 200));
+    let body = Some(json!({"grace_period_seconds": 60}));
+    let third = json_of(&ask(m, Method::POST, &format!("/keys/{newest}/rotate"), body).await);
+    let third = m.with_key(third["key"].as_str().unwrap());
+    assert_eq!((call(&second, 5).await.status.as_u16(), call(&third, 5).await.status.as_u16()), (200, 200));
+    let last = json_of(&ask(m, Method::POST, &format!("/keys/{hash}/rotate"), Some(json!({}))).await);
+    let last = m.with_key(last["key"].as_str().unwrap());
+    for (client, status) in [(&second, 401), (&third, 401), (&last, 200)] {
+        assert_eq!(call(client, 5).await.status, status, "without grace the old one is refused at once");
+    }
+    for (body, status) in
+        [(json!({"grace_period_seconds": 2_592_001}), 400), (json!({"grace_period_seconds": -1}), 400)]
+    {
+        assert_eq!(ask(m, Method::POST, &format!("/keys/{hash}/rotate"), Some(body)).await.status, status);
+    }
+    expect(m, "DELETE /keys/{hash}", &format!("/keys/{hash}"), None, 200).await;
+    assert_eq!(call(&last, 5).await.status, 401);
+    let gone = ask(m, Method::POST, &format!("/keys/{hash}/rotate"), Some(json!({}))).await;
+    assert_eq!(gone.status, 404);
+}
+
+#[tokio::test]
+async fn many_keys_are_made_at_once_or_none() {
+    let app = TestApp::start().await;
+    let m = &app.manager;
+    let bulk = |body: Value| async move { ask(m, Method::POST, "/keys/bulk", Some(body)).await };
+    let made = bulk(json!({"keys": [{"name": "a", "limit": 1}, {"name": "b"}]})).await;
+    assert_eq!(made.status, 201);
+    let made = json_of(&made);
+    let secret = made["data"][0]["key"].as_str().unwrap();
+    assert_eq!(call(&m.with_key(secret), 5).await.status, 200);
+    for (body, told) in [
+        (json!({"keys": []}), "1 to 1000"),
+        (json!({"keys": [{"name": "c"}, {"name": ""}]}), "keys[1]: `name`"),
+        (json!({"keys": [{"name": "c"}, {"name": "d", "limit": -1}]}), "keys[1]: `limit`"),
+        (json!({"keys": [{"name": "c", "workspace_id": uuid_of_nobody()}]}), "keys[0]: Workspace not found"),
+        (json!({"keys": vec![json!({"name": "x"}); 1_001]}), "1 to 1000"),
+        (json!([]), "Invalid request parameters"),
+    ] {
+        let refused = bulk(body).await;
+        assert_eq!(refused.status, 400);
+        let refused = json_of(&refused);
+        assert!(message(&refused).contains(told), "{refused}");
+    }
+    let listed = expect(m, "GET /keys", "/keys", None, 200).await;
+    assert_eq!(listed["data"].as_array().unwrap().len(), 2);
+}
+
+fn uuid_of_nobody() -> &'static str {
+    "00000000-0000-4000-8000-000000000000"
 }

@@ -1,15 +1,19 @@
 //! `/api/v1/keys` (contract section 5).
 
+mod bulk;
 mod create;
 mod delete;
 mod get;
 mod list;
+mod rotate;
 mod update;
 
+pub use bulk::bulk;
 pub use create::create;
 pub use delete::delete;
 pub use get::get;
 pub use list::list;
+pub use rotate::rotate;
 pub use update::update;
 
 use tollgate_domain::KeyHash;

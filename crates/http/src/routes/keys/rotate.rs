@@ -1,0 +1,25 @@
+//! `POST /api/v1/keys/{hash}/rotate`. Ours.
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::StatusCode;
+use tollgate_wire::{CreatedKey, RotateKey};
+
+use crate::convert;
+use crate::error::ApiError;
+use crate::extract::{Json, Manager};
+use crate::router::Api;
+use crate::routes::json;
+use crate::routes::keys::hash;
+
+/// Gives a key a new secret and shows it, this once. Hash, budget and history stay.
+pub async fn rotate(
+    State(api): State<Api>,
+    _: Manager,
+    Path(text): Path<String>,
+    Json(body): Json<RotateKey>,
+) -> Result<Response, ApiError> {
+    let (view, secret) = api.app().rotate_key(&hash(&text)?, body.grace_period_seconds.unwrap_or(0)).await?;
+    let rotated = CreatedKey { data: convert::keys::key(view), key: secret.reveal().to_owned() };
+    Ok(json(StatusCode::OK, &rotated))
+}
