@@ -4,6 +4,7 @@ mod catalogue;
 pub mod keys;
 pub mod management_keys;
 mod random;
+mod selection;
 
 use std::sync::Arc;
 
@@ -12,8 +13,9 @@ use tollgate_domain::Timestamp;
 use tollgate_domain::model::Endpoint;
 use tollgate_store::{Store, StoreError};
 
-pub use catalogue::{Catalogue, Model};
+pub use catalogue::{Catalogue, Model, Offer};
 pub use random::{OsRandom, Random, RandomError};
+pub use selection::{Order, PriceRange, Selection};
 
 /// What an operator decides about the whole server.
 #[derive(Clone, Debug)]

@@ -16,6 +16,9 @@ pub use current_key::{CurrentKey, FreeModelDailyRequests, KeyBudget, RateLimit};
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use generation::{Generation, ProviderResponse};
 pub use keys::{CreateKey, CreatedKey, Data, Deleted, External, Key, UpdateKey};
-pub use models::{Architecture, Model, ModelLinks, ModelList, ModelsCount, PageLinks, Pricing, TopProvider};
+pub use models::{
+    Architecture, Endpoint, EndpointsArchitecture, Model, ModelEndpoints, ModelLinks, ModelList, ModelsCount,
+    PageLinks, Pricing, Provider, ToolChoiceSupport, TopProvider,
+};
 pub use money::{Amount, RawAmount};
 pub use usage::{ChatUsage, CompletionTokensDetails, CostDetails, PromptTokensDetails};

@@ -6,6 +6,7 @@ pub mod health;
 pub mod key;
 pub mod keys;
 pub mod models;
+pub mod providers;
 
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;

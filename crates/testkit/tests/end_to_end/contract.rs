@@ -8,15 +8,15 @@ use testkit::{MODEL, Script, TestApp, TestKey};
 use tollgate_client::{Client, RawAnswer};
 
 /// The published schemas, cut to the operations that are served.
-struct Published(Value);
+pub struct Published(Value);
 
 impl Published {
-    fn load() -> Self {
+    pub fn load() -> Self {
         Self(serde_json::from_str(include_str!("../../data/openapi/schemas.json")).unwrap())
     }
 
     /// Checks an answer against the schema of its operation and status.
-    fn check(&self, operation: &str, case: &str, answer: &Value) {
+    pub fn check(&self, operation: &str, case: &str, answer: &Value) {
         let mut schema = self.0["operations"][operation][case].as_object().cloned().unwrap_or_else(Map::new);
         assert!(!schema.is_empty(), "{operation} {case} is not in the published schema");
         schema.insert("$defs".to_owned(), self.0["$defs"].clone());

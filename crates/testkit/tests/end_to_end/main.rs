@@ -6,6 +6,7 @@ mod cli;
 mod contract;
 mod crashes;
 mod disk;
+mod models;
 mod patience;
 mod races;
 mod scenarios;
