@@ -1,5 +1,6 @@
 //! What the product does, one file per use case. Knows no HTTP and no SQL.
 
+pub mod activity;
 mod catalogue;
 pub mod credits;
 pub mod guardrails;
@@ -7,6 +8,7 @@ pub mod keys;
 pub mod management_keys;
 pub mod members;
 mod random;
+mod selection;
 pub mod workspaces;
 
 use std::sync::Arc;
@@ -16,8 +18,9 @@ use tollgate_domain::Timestamp;
 use tollgate_domain::model::Endpoint;
 use tollgate_store::{Store, StoreError};
 
-pub use catalogue::{Catalogue, Model};
+pub use catalogue::{Catalogue, Model, Offer};
 pub use random::{OsRandom, Random, RandomError};
+pub use selection::{Order, PriceRange, Selection};
 
 /// What an operator decides about the whole server.
 #[derive(Clone, Debug)]

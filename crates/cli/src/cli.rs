@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::commands::{self, config, demo, keys, management_keys, serve};
+use crate::commands::{self, config, credits, demo, keys, management_keys, serve, usage};
 use crate::failure::{Failure, Kind};
 
 /// LLM API keys with spending limits that hold
@@ -33,6 +33,10 @@ pub enum Command {
     Serve(serve::Arguments),
     /// Hand out and change keys, over HTTP
     Keys(keys::Arguments),
+    /// What was spent in the last 30 days, over HTTP
+    Usage(usage::Arguments),
+    /// Show or top up the account's credits, over HTTP
+    Credits(credits::Arguments),
     /// Keys that manage keys, on the database (first key, lost key)
     ManagementKeys(management_keys::Arguments),
     /// Check or print the configuration
@@ -70,6 +74,8 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Command::Demo(arguments) => demo::run(arguments).await,
             Command::Serve(arguments) => serve::run(arguments).await,
             Command::Keys(arguments) => keys::run(arguments).await,
+            Command::Usage(arguments) => usage::run(arguments).await,
+            Command::Credits(arguments) => credits::run(arguments).await,
             Command::ManagementKeys(arguments) => management_keys::run(arguments).await,
             Command::Config(arguments) => config::run(arguments),
         }

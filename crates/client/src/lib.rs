@@ -13,7 +13,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tollgate_wire::{CreateKey, CreatedKey, CurrentKey, Data, Deleted, ErrorEnvelope, Key, RotateKey, UpdateKey};
+use tollgate_wire::{
+    ActivityItem, CreateKey, CreatedKey, Credits, CurrentKey, Data, Deleted, ErrorEnvelope, Key, RotateKey, TopUp,
+    UpdateKey,
+};
 
 /// Until a connection stands.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -180,6 +183,35 @@ impl Client {
         let answer = self.send(Method::POST, path, bearer, content_type, Some(file)).await?;
         let created: Data<Vec<CreatedKey>> = understood(&answer)?;
         Ok(created.data)
+    }
+
+    /// The account's credits.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn credits(&self) -> Result<Credits, ClientError> {
+        let answer: Data<Credits> = self.json(Method::GET, "/api/v1/credits", None::<&()>).await?;
+        Ok(answer.data)
+    }
+
+    /// Tops the account up.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn top_up(&self, top_up: &TopUp) -> Result<Credits, ClientError> {
+        let answer: Data<Credits> = self.json(Method::POST, "/api/v1/credits", Some(top_up)).await?;
+        Ok(answer.data)
+    }
+
+    /// What was used in the last 30 days and today, by day, model and provider, and by key if that is asked for.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn activity(&self, by_key: bool) -> Result<Vec<ActivityItem>, ClientError> {
+        let group = if by_key { "&group_by=key" } else { "" };
+        let path = format!("/api/v1/activity?include_today=true{group}");
+        let answer: Data<Vec<ActivityItem>> = self.json(Method::GET, &path, None::<&()>).await?;
+        Ok(answer.data)
     }
 
     /// The key of this client.

@@ -198,6 +198,18 @@ impl Windows {
     }
 }
 
+/// A day, counted from 1970-01-01 UTC, as `YYYY-MM-DD`.
+pub fn day_text(day: i64) -> String {
+    Timestamp::start_of_day(day).date().to_string()
+}
+
+/// The day that `YYYY-MM-DD` names, counted from 1970-01-01 UTC.
+pub fn day_number(text: &str) -> Option<i64> {
+    let date: Date = if text.len() == 10 { text.parse().ok()? } else { return None };
+    let start = date.to_zoned(TimeZone::UTC).ok()?.timestamp().as_microsecond();
+    Some(start.div_euclid(MICROS_PER_DAY))
+}
+
 /// When the window of `kind` that holds `at` ends; `None` for a lifetime.
 pub fn window_end(kind: WindowKind, at: Timestamp) -> Option<Timestamp> {
     let day = at.day_number();
@@ -234,6 +246,16 @@ mod tests {
         assert_eq!(end(WindowKind::Weekly), "2026-11-23T00:00:00.000Z");
         assert_eq!(end(WindowKind::Monthly), "2026-12-01T00:00:00.000Z");
         assert_eq!(window_end(WindowKind::Lifetime, now), None);
+    }
+
+    #[test]
+    fn a_day_is_a_number_and_a_text() {
+        for (day, text) in [(0, "1970-01-01"), (20_778, "2026-11-21"), (19_782, "2024-02-29")] {
+            assert_eq!((day_text(day).as_str(), day_number(text)), (text, Some(day)));
+        }
+        for bad in ["2026-02-30", "2026-1-1", "tomorrow", "2026-11-21T00:00:00Z", ""] {
+            assert_eq!(day_number(bad), None, "{bad}");
+        }
     }
 
     #[test]

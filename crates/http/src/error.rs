@@ -9,6 +9,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use tollgate_app::RandomError;
+use tollgate_app::activity::ActivityError;
 use tollgate_app::credits::TopUpError;
 use tollgate_app::guardrails::GuardrailError;
 use tollgate_app::keys::{CreateKeyError, RotateKeyError, UpdateKeyError};
@@ -421,6 +422,16 @@ impl From<GuardrailError> for ApiError {
                     Self::bad_request(format!("No member has the id {user_id}"))
                 }
             },
+        }
+    }
+}
+
+impl From<ActivityError> for ApiError {
+    fn from(error: ActivityError) -> Self {
+        match error {
+            ActivityError::Date => Self::bad_request(error.to_string()),
+            ActivityError::UnknownKey | ActivityError::UnknownWorkspace => Self::not_found(error.to_string()),
+            ActivityError::Store(error) => error.into(),
         }
     }
 }

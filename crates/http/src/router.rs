@@ -114,10 +114,16 @@ impl Api {
             .merge(workspaces())
             .merge(budgets())
             .merge(guardrails())
+            .route("/activity", get(routes::activity::get))
             .route("/credits", get(routes::credits::get).post(routes::credits::top_up))
             .route("/generation", get(routes::generation::get))
             .route("/models", get(routes::models::list))
             .route("/models/count", get(routes::models::count))
+            .route("/models/user", get(routes::models::user))
+            // An id is everything that stands there, slashes and all.
+            .route("/models/{*path}", get(routes::models::endpoints))
+            .route("/model/{*id}", get(routes::models::get))
+            .route("/providers", get(routes::providers::list))
             // Answered past the router; here so that its path is known for other methods.
             .route("/chat/completions", post(not_found));
         let exposed = EXPOSED.split(", ").filter_map(|name| name.parse::<HeaderName>().ok());

@@ -19,6 +19,7 @@ use tollgate_domain::{IdCipher, KeyHash, Timestamp};
 use tollgate_store::{Clock, StoreError};
 use uuid::Uuid;
 
+use crate::activity::Rollups;
 use crate::clock::GuardedClock;
 use crate::committer::{Committer, HoldsQueue, Queue, Stalled, Ticket};
 use crate::record::{Record, Statement};
@@ -110,6 +111,8 @@ pub struct State {
     pub memberships: HashMap<(WorkspaceId, MemberId), Membership>,
     pub key_guardrails: HashMap<KeyId, Assignment<KeyId>>,
     pub member_guardrails: HashMap<MemberId, Assignment<MemberId>>,
+    /// What was settled since the last fold, by hour and model.
+    pub rollups: Rollups,
     /// Keys that were used since the last fold.
     pub used: HashMap<KeyId, Timestamp>,
 }

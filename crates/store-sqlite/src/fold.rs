@@ -75,6 +75,7 @@ impl SqliteStore {
             low_correction: state.next_correction,
             seen: state.clock.seen(),
             balances,
+            rollups: state.rollups.take(),
             key_use: state.used.drain().collect(),
         }
     }

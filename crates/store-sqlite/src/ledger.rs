@@ -5,6 +5,7 @@ use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::ledger::{Amounts, Closed, Correction, Open, ReserveOutcome};
 use tollgate_domain::model::PriceVersion;
 use tollgate_domain::pricing::Cost;
+use tollgate_domain::usage::TokenUsage;
 use tollgate_domain::{GenerationId, Usd};
 use tollgate_store::{
     Admission, GenerationRecord, Ledger, Outcome, Reservation, Reserve, Settled, Settlement, SettlementFacts,
@@ -121,6 +122,7 @@ impl Ledger for SqliteStore {
             let spender = found.spender;
             let correction = Correction { spender, admitted_at: found.admitted_at, amounts: by };
             state.book.correct(&correction);
+            state.rollups.correct(&spender, found.admitted_at, found.settlement.price, by);
             let correct = Correct {
                 id: state.next_correction,
                 epoch: state.epoch,
@@ -173,6 +175,8 @@ impl SqliteStore {
 fn enqueue_settlement(state: &mut State, open: Open, settlement: Settlement) -> crate::committer::Ticket {
     if settlement.outcome != Outcome::Released {
         state.touch(open.spender.key, open.admitted_at);
+        let tokens = settlement.metered.as_ref().map_or_else(TokenUsage::default, |metered| *metered.tokens());
+        state.rollups.charge(&open.spender, open.admitted_at, settlement.price, &tokens, settlement.charge);
     }
     let epoch = state.epoch;
     state.queue.push_waited(Record::Settle { epoch, open, settlement: Box::new(settlement) }, false)

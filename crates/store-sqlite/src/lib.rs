@@ -7,6 +7,7 @@
 //!
 //! [`Book`]: tollgate_domain::ledger::Book
 
+mod activity;
 mod catalogue;
 mod clock;
 mod committer;

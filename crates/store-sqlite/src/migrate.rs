@@ -5,10 +5,11 @@ use tollgate_domain::KeyHash;
 
 use crate::engine::OpenError;
 
-const MIGRATIONS: [(i64, &str); 3] = [
+const MIGRATIONS: [(i64, &str); 4] = [
     (1, include_str!("../migrations/0001_initial.sql")),
     (2, include_str!("../migrations/0002_organization.sql")),
     (3, include_str!("../migrations/0003_rotation.sql")),
+    (4, include_str!("../migrations/0004_rollups.sql")),
 ];
 
 const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (

@@ -10,8 +10,9 @@ use tollgate_domain::model::PriceVersion;
 use tollgate_domain::time::{LimitReset, WindowId, WindowKind};
 use tollgate_domain::usage::{Metered, TokenUsage};
 use tollgate_domain::{Timestamp, Usd};
-use tollgate_store::{Attempt, Settlement};
+use tollgate_store::{Activity, Attempt, Settlement};
 
+use crate::activity::RollupKey;
 use crate::rows;
 
 /// One thing that was decided and is to be written, in the order of decisions.
@@ -89,6 +90,7 @@ pub struct Fold {
     /// The latest time that the ledger has seen.
     pub seen: Timestamp,
     pub balances: Vec<(Scope, MoneyKind, WindowKind, WindowId, Usd)>,
+    pub rollups: Vec<(RollupKey, Activity)>,
     pub key_use: Vec<(KeyId, Timestamp)>,
 }
 
@@ -246,6 +248,7 @@ impl Fold {
                 spent.nanos()
             ])?;
         }
+        crate::activity::fold(db, &self.rollups)?;
         let mut used = db.prepare_cached(FOLD_KEY_USE)?;
         for (key, at) in &self.key_use {
             used.execute(params![key.0, at.micros()])?;

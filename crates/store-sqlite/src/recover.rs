@@ -11,10 +11,12 @@ use tollgate_domain::member::MemberId;
 use tollgate_domain::model::PriceVersion;
 use tollgate_domain::pricing::Cost;
 use tollgate_domain::time::WindowId;
+use tollgate_domain::usage::TokenUsage;
 use tollgate_domain::workspace::{DEFAULT_WORKSPACE_SLUG, WorkspaceId};
 use tollgate_domain::{IdCipher, Timestamp, Usd};
 use tollgate_store::{Outcome, Settlement, SettlementFacts};
 
+use crate::activity::Rollups;
 use crate::clock::GuardedClock;
 use crate::committer::Queue;
 use crate::engine::{OpenError, State};
@@ -32,14 +34,15 @@ const KEYS: &str = "SELECT {columns} FROM keys WHERE deleted_at IS NULL";
 
 const TAIL: &str =
     "SELECT r.row, r.key, r.workspace, r.admitted_at, r.credits, r.byok, r.price, s.epoch, s.credits, s.byok,
-    s.outcome = 'released', k.creator
+    s.outcome = 'released', k.creator, coalesce(s.price, r.price), coalesce(s.prompt, 0), coalesce(s.cached, 0),
+    coalesce(s.completion, 0), coalesce(s.reasoning, 0)
 FROM reservations r LEFT JOIN settlements s ON s.row = r.row LEFT JOIN keys k ON k.id = r.key
 WHERE r.row >= ?1                            -- nothing below was open at the last fold
     AND (s.row IS NULL OR s.epoch >= ?2)     -- still open, or settled behind the fold
 ORDER BY r.row";
 
-const CORRECTIONS: &str = "SELECT c.key, c.workspace, c.admitted_at, c.credits, c.byok, k.creator
-FROM corrections c LEFT JOIN keys k ON k.id = c.key
+const CORRECTIONS: &str = "SELECT c.key, c.workspace, c.admitted_at, c.credits, c.byok, k.creator, s.price
+FROM corrections c JOIN settlements s ON s.row = c.row LEFT JOIN keys k ON k.id = c.key
 WHERE c.id >= ?1      -- nothing below is behind the last fold
     AND c.epoch >= ?2";
 
@@ -61,7 +64,8 @@ pub fn recover(connection: &mut Connection, seed: &[u8; 32], now: Timestamp) -> 
     let mut book = Book::default();
     let (by_hash, listing) = load_keys(&tx, &mut book)?;
     load_balances(&tx, &mut book)?;
-    let newest = replay(&tx, &mut book, epoch, low_row, low_correction)?;
+    let mut rollups = Rollups::default();
+    let newest = replay(&tx, &mut book, &mut rollups, epoch, low_row, low_correction)?;
     let management = tx
         .prepare("SELECT id, hash, name, label, created_at FROM management_keys WHERE revoked_at IS NULL")?
         .query_map([], rows::management_key)?
@@ -105,6 +109,7 @@ pub fn recover(connection: &mut Connection, seed: &[u8; 32], now: Timestamp) -> 
         memberships: memberships.into_iter().map(|place| ((place.workspace, place.member), place)).collect(),
         key_guardrails: guarded.keys.into_iter().map(|assignment| (assignment.to, assignment)).collect(),
         member_guardrails: guarded.members.into_iter().map(|assignment| (assignment.to, assignment)).collect(),
+        rollups,
         used: HashMap::default(),
     };
     tx.commit()?;
@@ -189,6 +194,7 @@ fn spender(key: i64, workspace: i64, member: Option<i64>) -> Spender {
 fn replay(
     db: &Connection,
     book: &mut Book,
+    rollups: &mut Rollups,
     epoch: i64,
     low_row: i64,
     low_correction: i64,
@@ -212,9 +218,14 @@ fn replay(
             lost.push((GenerationRow(row.get(0)?), open.clone(), PriceVersion(row.get(6)?)));
             open.hold
         };
-        let (key, admitted_at) = (open.spender.key, open.admitted_at);
-        book.correct(&Correction { spender: open.spender, admitted_at, amounts: charge });
+        let Open { spender, admitted_at, .. } = open;
+        let key = spender.key;
+        book.correct(&Correction { spender, admitted_at, amounts: charge });
         if row.get::<_, Option<bool>>(10)? != Some(true) {
+            let count = |column| row.get::<_, i64>(column).map(i64::unsigned_abs);
+            let (prompt, cached, completion, reasoning) = (count(13)?, count(14)?, count(15)?, count(16)?);
+            let tokens = TokenUsage { prompt, cached, completion, reasoning, ..TokenUsage::default() };
+            rollups.charge(&spender, admitted_at, PriceVersion(row.get(12)?), &tokens, charge);
             book.touch_key(key, admitted_at);
             // The next fold only knows of what is used from now on.
             used.execute(params![key.0, admitted_at.micros()])?;
@@ -223,11 +234,14 @@ fn replay(
     let mut statement = db.prepare(CORRECTIONS)?;
     let mut found = statement.query(params![low_correction, epoch])?;
     while let Some(row) = found.next()? {
-        book.correct(&Correction {
+        let correction = Correction {
             spender: spender(row.get(0)?, row.get(1)?, row.get(5)?),
             admitted_at: Timestamp::from_micros(row.get(2)?),
             amounts: Amounts { credits: Usd::from_nanos(row.get(3)?), byok: Usd::from_nanos(row.get(4)?) },
-        });
+        };
+        book.correct(&correction);
+        let Correction { spender, admitted_at, amounts } = correction;
+        rollups.correct(&spender, admitted_at, PriceVersion(row.get(6)?), amounts);
     }
     if !lost.is_empty() {
         tracing::warn!(

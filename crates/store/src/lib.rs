@@ -3,6 +3,7 @@
 //! Engines implement these traits; everything above holds them as `dyn`. A refusal is a value, `Err` is a fault.
 #![warn(missing_docs)]
 
+mod activity;
 mod catalogue;
 mod clock;
 #[cfg(feature = "conformance")]
@@ -17,6 +18,7 @@ mod members;
 mod page;
 mod workspaces;
 
+pub use activity::{Activity, ActivityQuery, ActivityRow, ActivityStore};
 pub use catalogue::{CatalogueStore, PricedEndpoint};
 pub use clock::{Clock, Reading, SystemClock};
 pub use credits::{CreditStore, Credits};
@@ -35,7 +37,15 @@ pub use workspaces::{WorkspaceRef, WorkspaceRefused, WorkspaceStore};
 
 /// Everything that a storage engine does.
 pub trait Store:
-    Ledger + KeyStore + ManagementStore + CatalogueStore + WorkspaceStore + MemberStore + GuardrailStore + CreditStore
+    Ledger
+    + KeyStore
+    + ManagementStore
+    + CatalogueStore
+    + WorkspaceStore
+    + MemberStore
+    + GuardrailStore
+    + CreditStore
+    + ActivityStore
 {
 }
 
@@ -48,5 +58,6 @@ impl<T> Store for T where
         + MemberStore
         + GuardrailStore
         + CreditStore
+        + ActivityStore
 {
 }

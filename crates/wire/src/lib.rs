@@ -4,6 +4,7 @@
 //! out as a plain JSON number without float noise.
 #![warn(missing_docs)]
 
+mod activity;
 mod current_key;
 mod error;
 mod generation;
@@ -14,6 +15,7 @@ mod money;
 mod usage;
 mod workspaces;
 
+pub use activity::ActivityItem;
 pub use current_key::{CurrentKey, FreeModelDailyRequests, KeyBudget, RateLimit};
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use generation::{Generation, ProviderResponse};
@@ -22,7 +24,10 @@ pub use guardrails::{
     Unassigned,
 };
 pub use keys::{CreateKey, CreateKeys, CreatedKey, Data, Deleted, External, Key, RotateKey, UpdateKey};
-pub use models::{Architecture, Model, ModelLinks, ModelList, ModelsCount, PageLinks, Pricing, TopProvider};
+pub use models::{
+    Architecture, Endpoint, EndpointsArchitecture, Model, ModelEndpoints, ModelLinks, ModelList, ModelsCount,
+    PageLinks, Pricing, Provider, ToolChoiceSupport, TopProvider,
+};
 pub use money::{Amount, RawAmount};
 pub use usage::{ChatUsage, CompletionTokensDetails, CostDetails, PromptTokensDetails};
 pub use workspaces::{

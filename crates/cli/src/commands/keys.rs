@@ -1,6 +1,6 @@
 //! `tollgate keys list|create|show|update|rotate|disable|enable|delete`: over HTTP.
 
-use std::io::{IsTerminal, Read};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -13,22 +13,15 @@ use tollgate_domain::{Timestamp as Instant, Usd};
 use tollgate_store::{Clock, SystemClock};
 use tollgate_wire::{Amount, CreateKey, Key, RawAmount, UpdateKey};
 
-use crate::cli::variable;
+use crate::commands::remote::{Remote, print_json};
 use crate::failure::{Failure, Kind};
 use crate::output::{self, Column, Rounding};
 
 /// `tollgate keys …`
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Server to talk to
-    #[arg(long, global = true, env = "TOLLGATE_URL", default_value = "http://127.0.0.1:4000")]
-    url: String,
-    /// File with a management key, `-` is stdin [env: `TOLLGATE_MANAGEMENT_KEY` holds the key itself]
-    #[arg(long, global = true, value_name = "F")]
-    management_key_file: Option<PathBuf>,
-    /// Print the API's JSON and nothing else
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    remote: Remote,
     #[command(subcommand)]
     action: Action,
 }
@@ -137,8 +130,8 @@ enum Action {
 /// # Errors
 /// The server does not answer, or refuses.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
-    let client = Client::new(&arguments.url, &management_key(arguments.management_key_file.as_deref())?);
-    let as_json = arguments.json;
+    let client = arguments.remote.client()?;
+    let as_json = arguments.remote.json;
     match arguments.action {
         Action::List { all, workspace } => {
             let keys = client.keys(&KeyFilter { all, workspace }).await?;
@@ -230,7 +223,7 @@ async fn create_from(client: &Client, file: &std::path::Path, as_json: bool) -> 
     let mut rows = csv::Writer::from_writer(Vec::new());
     rows.write_record(["name", "hash", "key"]).map_err(failed)?;
     for key in &created {
-        rows.write_record([&quoted(&key.data.name), &key.data.hash, &key.key]).map_err(failed)?;
+        rows.write_record([&cell(&key.data.name), &key.data.hash, &key.key]).map_err(failed)?;
     }
     let text = rows.into_inner().map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
     output::note(&format!("created {} keys; their secrets are shown this once", created.len()));
@@ -239,8 +232,8 @@ async fn create_from(client: &Client, file: &std::path::Path, as_json: bool) -> 
 }
 
 /// A cell that no spreadsheet takes for a formula.
-fn quoted(cell: &str) -> String {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell.to_owned() }
+pub fn cell(text: &str) -> String {
+    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text.to_owned() }
 }
 
 /// `90s`, `30m`, `12h` or `7d` in seconds.
@@ -252,26 +245,6 @@ fn span_seconds(text: &str) -> Result<u64, Failure> {
     found.ok_or_else(|| {
         Failure::new(Kind::Usage, format!("`{text}` is no span of time")).next("for example: --grace 24h or --grace 7d")
     })
-}
-
-fn management_key(file: Option<&std::path::Path>) -> Result<String, Failure> {
-    let text = match file {
-        Some(path) if path.as_os_str() == "-" => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map(|_| text)
-        }
-        Some(path) => std::fs::read_to_string(path),
-        None => match variable("TOLLGATE_MANAGEMENT_KEY") {
-            Some(key) => Ok(key),
-            None => {
-                let failure = Failure::new(Kind::Credential, "no management key given");
-                return Err(failure.next("set TOLLGATE_MANAGEMENT_KEY, or name a file with --management-key-file"));
-            }
-        },
-    };
-    let text =
-        text.map_err(|error| Failure::new(Kind::Credential, format!("the management key cannot be read: {error}")))?;
-    Ok(text.trim().to_owned())
 }
 
 /// The key that a name, a label, or the beginning of a hash names; only one may fit.
@@ -341,10 +314,6 @@ fn instant(text: &str) -> Result<String, Failure> {
     let span = Span::new().try_hours(hours.ok_or_else(wrong)?).map_err(|_| wrong())?;
     let end = jiff::Timestamp::now().checked_add(span).map_err(|_| wrong())?;
     Ok(format!("{end:.3}"))
-}
-
-fn print_json(value: &impl serde::Serialize) {
-    output::result(&serde_json::to_string(value).unwrap_or_default());
 }
 
 const COLUMNS: [(&str, bool); 9] = [

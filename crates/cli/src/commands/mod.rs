@@ -1,7 +1,10 @@
 //! One file a command.
 
 pub mod config;
+pub mod credits;
 pub mod demo;
 pub mod keys;
 pub mod management_keys;
+pub mod remote;
 pub mod serve;
+pub mod usage;

@@ -1,5 +1,6 @@
 //! Between what is promised and what is true: wire to domain may fail, domain to wire cannot.
 
+pub mod activity;
 pub mod generation;
 pub mod guardrails;
 pub mod keys;

@@ -4,9 +4,11 @@ mod bulk;
 mod credential;
 mod json;
 mod page;
+mod path;
 mod query;
 
 pub use bulk::Bulk;
 pub use credential::{Accountant, AnyKey, Caller, Manager};
 pub use json::{Json, read_body};
+pub use path::Path;
 pub use query::QueryPairs;

@@ -1,6 +1,6 @@
 //! `/api/v1/guardrails` and their assignments (contract section 10).
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use tollgate_store::{AssigneeKind, Assignees, WorkspaceRef};
@@ -11,7 +11,7 @@ use crate::convert::guardrails as convert;
 use crate::convert::keys::workspace_id;
 use crate::convert::workspaces::page;
 use crate::error::ApiError;
-use crate::extract::{Json, Manager, QueryPairs};
+use crate::extract::{Json, Manager, Path, QueryPairs};
 use crate::router::Api;
 use crate::routes::json;
 

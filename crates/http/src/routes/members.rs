@@ -1,13 +1,13 @@
 //! `/api/v1/organization/members` and `/api/v1/workspaces/{id}/members` (contract sections 8 and 13).
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use tollgate_wire::{AddedMembers, CreateMember, Data, Deleted, RemovedMembers, UserIds};
 
 use crate::convert::workspaces as convert;
 use crate::error::ApiError;
-use crate::extract::{Json, Manager, QueryPairs};
+use crate::extract::{Json, Manager, Path, QueryPairs};
 use crate::router::Api;
 use crate::routes::json;
 

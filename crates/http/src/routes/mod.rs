@@ -1,5 +1,6 @@
 //! One file a route.
 
+pub mod activity;
 pub mod chat;
 pub mod credits;
 pub mod generation;
@@ -9,6 +10,7 @@ pub mod key;
 pub mod keys;
 pub mod members;
 pub mod models;
+pub mod providers;
 pub mod workspace_budgets;
 pub mod workspaces;
 

@@ -1,13 +1,16 @@
-//! `GET /api/v1/models` and `/models/count` (contract section 13).
+//! `GET /api/v1/models` and what is below it, and `/api/v1/model` (contract section 13).
 
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
+use tollgate_app::Selection;
+use tollgate_domain::guardrail::Reach;
+use tollgate_store::Credential;
 use tollgate_wire::{Data, Model, ModelList, ModelsCount, PageLinks};
 
 use crate::convert;
 use crate::error::ApiError;
-use crate::extract::QueryPairs;
+use crate::extract::{AnyKey, Path, QueryPairs};
 use crate::router::Api;
 use crate::routes::json;
 
@@ -16,30 +19,76 @@ const PAGE: u64 = 500;
 /// Models on a page at the most.
 const PAGE_MAX: u64 = 1_000;
 
-/// Lists the models that can be called; all of them unless a page is asked for.
+/// Lists the models that can be called and have what is asked; all of them unless a page is asked for.
 pub async fn list(State(api): State<Api>, query: QueryPairs) -> Result<Response, ApiError> {
+    page(&api, "/models", &convert::models::selection(&query)?, None, &query)
+}
+
+/// Lists the models that the key can call: what its guardrails leave.
+pub async fn user(State(api): State<Api>, AnyKey(who): AnyKey, query: QueryPairs) -> Result<Response, ApiError> {
+    let reach = match &who {
+        Credential::Inference(key) => key.reach.as_deref(),
+        Credential::Management(_) => None,
+    };
+    page(&api, "/models/user", &Selection::default(), reach, &query)
+}
+
+/// Counts the models that can be called and have what is asked.
+pub async fn count(State(api): State<Api>, query: QueryPairs) -> Result<Response, ApiError> {
+    let selection = convert::models::selection(&query)?;
+    let count = selection.of(api.app().catalogue().models()).len();
+    Ok(json(StatusCode::OK, &Data { data: ModelsCount { count } }))
+}
+
+/// `GET /api/v1/model/{author}/{slug}`: one model, by its whole id. A `:free` at its end is a part of it.
+pub async fn get(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, ApiError> {
+    let catalogue = api.app().catalogue();
+    let found = catalogue.model(&id).and_then(|model| model.offers().next().map(|offer| (model, offer)));
+    let (model, offer) = found.ok_or_else(not_found)?;
+    Ok(json(StatusCode::OK, &Data { data: convert::models::model(model, offer, api.app().started_at()) }))
+}
+
+/// `GET /api/v1/models/{author}/{slug}/endpoints`: everyone who can be called for a model.
+pub async fn endpoints(State(api): State<Api>, Path(path): Path<String>) -> Result<Response, ApiError> {
+    let id = path.strip_suffix("/endpoints").ok_or_else(|| ApiError::not_found("Resource not found"))?;
+    let catalogue = api.app().catalogue();
+    let found = catalogue.model(id).and_then(|model| convert::models::endpoints(model, api.app().started_at()));
+    Ok(json(StatusCode::OK, &Data { data: found.ok_or_else(not_found)? }))
+}
+
+fn page(
+    api: &Api,
+    path: &str,
+    selection: &Selection,
+    reach: Option<&Reach>,
+    query: &QueryPairs,
+) -> Result<Response, ApiError> {
     let (offset, limit) = (query.count("offset")?, query.count("limit")?);
-    let models = callable(&api);
-    let total_count = models.len();
-    let (data, next) = if offset.is_none() && limit.is_none() {
-        (models, None)
+    let (catalogue, learnt_at) = (api.app().catalogue(), api.app().started_at());
+    let mut chosen = selection.of(catalogue.models());
+    chosen.retain(|(model, _)| {
+        let left = |reach: &Reach| {
+            reach.model(&model.id) && model.offers().any(|offer| reach.provider(&offer.endpoint.provider))
+        };
+        reach.is_none_or(left)
+    });
+    let total_count = chosen.len();
+    let models = chosen.into_iter().map(|(model, offer)| convert::models::model(model, offer, learnt_at));
+    let (data, next): (Vec<Model>, _) = if offset.is_none() && limit.is_none() {
+        (models.collect(), None)
     } else {
         let (offset, limit) = (offset.unwrap_or(0), limit.unwrap_or(PAGE).clamp(1, PAGE_MAX));
         let end = offset.saturating_add(limit);
         let more = end < u64::try_from(total_count).unwrap_or(u64::MAX);
-        let next = more.then(|| format!("/api/v1/models?offset={end}&limit={limit}"));
+        let rest = query.without(&["offset", "limit"]);
+        let rest = if rest.is_empty() { rest } else { rest + "&" };
+        let next = more.then(|| format!("/api/v1{path}?{rest}offset={end}&limit={limit}"));
         let index = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
-        (models.into_iter().skip(index(offset)).take(index(limit)).collect(), next)
+        (models.skip(index(offset)).take(index(limit)).collect(), next)
     };
     Ok(json(StatusCode::OK, &ModelList { data, total_count, links: PageLinks { next } }))
 }
 
-/// Counts the models that can be called.
-pub async fn count(State(api): State<Api>) -> Response {
-    json(StatusCode::OK, &Data { data: ModelsCount { count: callable(&api).len() } })
-}
-
-fn callable(api: &Api) -> Vec<Model> {
-    let learnt_at = api.app().started_at();
-    api.app().catalogue().models().iter().filter_map(|model| convert::models::model(model, learnt_at)).collect()
+fn not_found() -> ApiError {
+    ApiError::not_found("Model not found")
 }

@@ -1,13 +1,13 @@
 //! `/api/v1/workspaces` (contract section 8).
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use tollgate_wire::{Data, Deleted, WorkspaceRequest};
 
 use crate::convert::workspaces as convert;
 use crate::error::ApiError;
-use crate::extract::{Json, Manager, QueryPairs};
+use crate::extract::{Json, Manager, Path, QueryPairs};
 use crate::router::Api;
 use crate::routes::json;
 

@@ -224,3 +224,27 @@ fn a_rotated_key_keeps_its_row_and_many_keys_come_from_a_file() {
     assert!(refused.code != 0 && refused.stderr.contains("keys[1]: `limit`"), "{refused:?}");
     assert_eq!(world.keys(&["list"]).stdout.lines().count(), 4, "all or none");
 }
+
+#[test]
+fn usage_and_credits_say_what_the_server_says() {
+    let world = World::new();
+    let command = |arguments: &[&str]| {
+        let environment = [("TOLLGATE_MANAGEMENT_KEY", MANAGEMENT_KEY), ("TOLLGATE_URL", world.server.url.as_str())];
+        run(world.folder.path(), arguments, &environment)
+    };
+    let shown = command(&["credits", "show"]);
+    assert!(shown.stdout.contains("no limit"), "{shown:?}");
+    let added = command(&["credits", "add", "12.50", "--note", "November"]);
+    assert_eq!(added.stdout, "spent $0 of $12.5, left $12.50\n", "{added:?}");
+    assert_eq!(command(&["credits", "add", "much"]).code, 2);
+    assert_eq!(command(&["credits", "add", "-5"]).code, 2);
+    let json: Value = serde_json::from_str(&command(&["credits", "show", "--json"]).stdout).unwrap();
+    assert_eq!(json["data"]["total_credits"].to_string(), "12.5");
+    for by in ["key", "model", "day"] {
+        let usage = command(&["usage", "--by", by]);
+        assert!(usage.code == 0 && usage.stdout.contains("CALLS"), "{usage:?}");
+        let csv = command(&["usage", "--by", by, "--csv"]);
+        let head = format!("{by},requests,prompt_tokens,completion_tokens,usage_usd,byok_usage_usd\n");
+        assert_eq!((csv.code, csv.stdout.as_str()), (0, head.as_str()), "{csv:?}");
+    }
+}

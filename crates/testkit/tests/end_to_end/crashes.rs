@@ -124,6 +124,9 @@ async fn survive_kills(durability: &str) {
     let answers = answers.lock().clone();
     check(&server.client(&secret), &answers).await;
     let usage = server.client(MANAGEMENT_KEY).key(&hash).await.unwrap().usage.0.nanos();
+    let activity = server.client(MANAGEMENT_KEY).activity(true).await.unwrap();
+    let rolled_up: i64 = activity.iter().map(|row| row.usage.0.nanos()).sum();
+    assert_eq!(rolled_up, usage, "the rollups sum to the balance");
     server.kill();
     let (outcomes, sum, open) = books(&database);
     assert_eq!(open, 0);

@@ -1,11 +1,13 @@
 //! The real server against a scripted provider: one test program, so that the server is linked once.
 
+mod activity;
 mod bad_input;
 mod chat;
 mod cli;
 mod contract;
 mod crashes;
 mod disk;
+mod models;
 mod organization;
 mod patience;
 mod races;

@@ -1,13 +1,13 @@
 //! `GET /api/v1/keys/{hash}`
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use tollgate_wire::Data;
 
 use crate::convert;
 use crate::error::ApiError;
-use crate::extract::Manager;
+use crate::extract::{Manager, Path};
 use crate::router::Api;
 use crate::routes::json;
 use crate::routes::keys::{hash, not_found};

@@ -1,13 +1,13 @@
 //! `POST /api/v1/keys/{hash}/rotate`. Ours.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use tollgate_wire::{CreatedKey, RotateKey};
 
 use crate::convert;
 use crate::error::ApiError;
-use crate::extract::{Json, Manager};
+use crate::extract::{Json, Manager, Path};
 use crate::router::Api;
 use crate::routes::json;
 use crate::routes::keys::hash;

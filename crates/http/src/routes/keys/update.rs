@@ -1,6 +1,6 @@
 //! `PATCH /api/v1/keys/{hash}`
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use tollgate_store::WorkspaceRef;
@@ -8,7 +8,7 @@ use tollgate_wire::{Data, UpdateKey};
 
 use crate::convert;
 use crate::error::ApiError;
-use crate::extract::{Json, Manager};
+use crate::extract::{Json, Manager, Path};
 use crate::router::Api;
 use crate::routes::json;
 use crate::routes::keys::hash;
