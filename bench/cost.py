@@ -77,6 +77,7 @@ def fill(database, keys, generations):
 
 def databases(folder, binary, upstream, keys, generations):
     """An empty database and a full one."""
+    folder.mkdir(exist_ok=True)
     full = folder / "full.db"
     with contextlib.ExitStack() as stack:
         server = Server(stack, folder, full, binary, upstream, "process")

@@ -1,6 +1,6 @@
 //! Opening the database, and the state that everything else shares.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::activity::Rollups;
 use crate::clock::GuardedClock;
 use crate::committer::{Committer, HoldsQueue, Queue, Stalled, Ticket};
+use crate::listing::Listings;
 use crate::record::{Record, Statement};
 
 /// Statements that stay prepared.
@@ -103,7 +104,7 @@ pub struct State {
     /// The number of the next workspace, member or guardrail.
     pub next_id: i64,
     pub by_hash: HashMap<KeyHash, KeyId>,
-    pub listing: HashMap<WorkspaceId, BTreeSet<KeyId>>,
+    pub listings: Listings,
     pub management: HashMap<KeyHash, ManagementKey>,
     /// The public ids of workspaces that were deleted, for what was spent in them.
     pub former_workspaces: HashMap<WorkspaceId, Uuid>,

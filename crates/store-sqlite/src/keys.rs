@@ -11,6 +11,7 @@ use tollgate_domain::{KeyHash, KeyId, Timestamp};
 use tollgate_store::{Credential, InferenceKey, KeyQuery, KeySpend, KeyStore, KeyView, Rotation, StoreError};
 
 use crate::engine::{SqliteStore, State};
+use crate::listing::Kind;
 use crate::record::Record;
 
 #[async_trait]
@@ -46,7 +47,7 @@ impl KeyStore for SqliteStore {
                 state.next_key = state.next_key.saturating_add(1);
                 let key = key.into_key(id, now);
                 state.by_hash.insert(key.hash, id);
-                state.listing.entry(key.workspace).or_default().insert(id);
+                state.listings.place(&key, now);
                 state.book.insert_key(key.clone());
                 // They enter the queue under one lock, and so are written in one group.
                 tickets.push(Self::enqueue(&mut state, Record::CreateKey(Box::new(key))));
@@ -91,12 +92,11 @@ impl KeyStore for SqliteStore {
             if change.workspace.is_some_and(|workspace| state.book.rules.workspace(workspace).is_none()) {
                 return Ok(None);
             }
-            let before = state.book.key(id).map(|account| account.key.workspace);
-            let Some(key) = state.book.change_key(id, change, now) else { return Ok(None) };
-            if let Some(before) = before.filter(|before| *before != key.workspace) {
-                state.listing.entry(before).or_default().remove(&id);
-                state.listing.entry(key.workspace).or_default().insert(id);
+            if let Some(before) = state.book.key(id).map(|account| account.key.clone()) {
+                state.listings.remove(&before);
             }
+            let Some(key) = state.book.change_key(id, change, now) else { return Ok(None) };
+            state.listings.place(&key, now);
             let ticket = Self::enqueue(&mut state, Record::UpdateKey(Box::new(key)));
             (state.view(id, now), ticket)
         };
@@ -114,9 +114,7 @@ impl KeyStore for SqliteStore {
                 for hash in [Some(key.hash), Some(key.secrets.current), previous].into_iter().flatten() {
                     state.by_hash.remove(&hash);
                 }
-                if let Some(listing) = state.listing.get_mut(&key.workspace) {
-                    listing.remove(&id);
-                }
+                state.listings.remove(&key);
             }
             if let Some(statement) = state.unassign_key(id) {
                 state.queue.push(Record::Run(vec![statement]));
@@ -133,21 +131,10 @@ impl KeyStore for SqliteStore {
     }
 
     async fn keys(&self, query: KeyQuery) -> Result<Vec<KeyView>, StoreError> {
-        let (state, now) = self.lock_seen();
-        let Some(listing) = state.listing.get(&query.workspace) else { return Ok(Vec::new()) };
-        let wanted = |account: &&KeyAccount| {
-            (query.include_disabled || !account.key.disabled) && (query.include_expired || !account.key.expired_at(now))
-        };
-        let offset = usize::try_from(query.offset).unwrap_or(usize::MAX);
-        Ok(listing
-            .iter()
-            .rev() // ids rise with creation
-            .filter_map(|id| state.book.key(*id))
-            .filter(wanted)
-            .skip(offset)
-            .take(query.limit)
-            .filter_map(|account| state.view(account.key.id, now))
-            .collect())
+        let (mut state, now) = self.lock_seen();
+        let kind = Kind { disabled: query.include_disabled, expired: query.include_expired };
+        let page = state.listings.page(query.workspace, kind, query.offset, query.limit, now);
+        Ok(page.into_iter().filter_map(|id| state.view(id, now)).collect())
     }
 
     async fn now(&self) -> Result<Timestamp, StoreError> {

@@ -18,6 +18,7 @@ mod generations;
 mod guardrails;
 mod keys;
 mod ledger;
+mod listing;
 mod management;
 mod members;
 mod migrate;

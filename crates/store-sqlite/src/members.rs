@@ -188,8 +188,7 @@ impl State {
 
     /// Whether a key that the member created is there, in one workspace or in any.
     fn has_keys(&self, member: MemberId, workspace: Option<WorkspaceId>) -> bool {
-        let listings = self.listing.iter().filter(|(at, _)| workspace.is_none_or(|workspace| **at == workspace));
-        let mut keys = listings.flat_map(|(_, keys)| keys).filter_map(|id| self.book.key(*id));
+        let mut keys = self.listings.all(workspace).filter_map(|id| self.book.key(id));
         keys.any(|account| account.key.creator == Some(member))
     }
 

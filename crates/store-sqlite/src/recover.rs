@@ -1,6 +1,5 @@
 //! What happens at start: load what was folded, replay the tail behind it, and book what was in flight as lost.
 
-use std::collections::BTreeSet;
 
 use foldhash::HashMap;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
@@ -18,6 +17,7 @@ use tollgate_store::{Outcome, Settlement, SettlementFacts};
 
 use crate::activity::Rollups;
 use crate::clock::GuardedClock;
+use crate::listing::Listings;
 use crate::committer::Queue;
 use crate::engine::{OpenError, State};
 use crate::record::{FOLD_KEY_USE, Record, SET_META, Writer};
@@ -62,7 +62,7 @@ pub fn recover(connection: &mut Connection, seed: &[u8; 32], now: Timestamp) -> 
     let seen = Timestamp::from_micros(meta(&tx, "seen")?);
 
     let mut book = Book::default();
-    let (by_hash, listing) = load_keys(&tx, &mut book)?;
+    let (by_hash, listings) = load_keys(&tx, &mut book, now)?;
     load_balances(&tx, &mut book)?;
     let mut rollups = Rollups::default();
     let newest = replay(&tx, &mut book, &mut rollups, epoch, low_row, low_correction)?;
@@ -102,7 +102,7 @@ pub fn recover(connection: &mut Connection, seed: &[u8; 32], now: Timestamp) -> 
         // Everything before this start has ended.
         low_row: next_row,
         by_hash,
-        listing,
+        listings,
         management,
         former_workspaces: former_workspaces.into_iter().collect(),
         members: members.into_iter().map(|member| (member.id, member)).collect(),
@@ -147,21 +147,21 @@ fn next(db: &Connection, max: &str) -> Result<i64, OpenError> {
     Ok(max.unwrap_or(0).saturating_add(1))
 }
 
-type KeyIndex = (HashMap<tollgate_domain::KeyHash, KeyId>, HashMap<WorkspaceId, BTreeSet<KeyId>>);
+type KeyIndex = (HashMap<tollgate_domain::KeyHash, KeyId>, Listings);
 
-fn load_keys(db: &Connection, book: &mut Book) -> Result<KeyIndex, OpenError> {
+fn load_keys(db: &Connection, book: &mut Book, now: Timestamp) -> Result<KeyIndex, OpenError> {
     let mut by_hash = HashMap::default();
-    let mut listing: HashMap<WorkspaceId, BTreeSet<KeyId>> = HashMap::default();
+    let mut listings = Listings::default();
     let mut statement = db.prepare(&KEYS.replace("{columns}", rows::KEY_COLUMNS))?;
     for key in statement.query_map([], rows::key)? {
         let key = key?;
         for hash in [Some(key.hash), Some(key.secrets.current), key.secrets.previous.map(|(hash, _)| hash)] {
             by_hash.extend(hash.map(|hash| (hash, key.id)));
         }
-        listing.entry(key.workspace).or_default().insert(key.id);
+        listings.place(&key, now);
         book.insert_key(key);
     }
-    Ok((by_hash, listing))
+    Ok((by_hash, listings))
 }
 
 fn load_balances(db: &Connection, book: &mut Book) -> Result<(), OpenError> {

@@ -86,7 +86,7 @@ impl WorkspaceStore for SqliteStore {
             if workspace.is_default() {
                 return Err(WorkspaceRefused::IsDefault);
             }
-            let keys = state.listing.get(&id).map_or(0, std::collections::BTreeSet::len);
+            let keys = state.listings.count(id);
             if keys > 0 {
                 return Err(WorkspaceRefused::HasKeys(keys));
             }
