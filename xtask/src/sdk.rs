@@ -36,10 +36,11 @@ pub fn check(root: &Path) -> Result<()> {
         fs::write(&marker, &wanted)?;
     }
     let server = Server::start(root)?;
-    for script in ["keys.mjs", "openai_chat.mjs"] {
+    // Each coverage script runs all others of the OpenRouter SDK.
+    for script in ["coverage.mjs", "openai_chat.mjs"] {
         server.drive(Command::new("node").arg(typescript.join(script)))?;
     }
-    for script in ["openrouter_keys.py", "openai_chat.py"] {
+    for script in ["coverage.py", "openai_chat.py"] {
         server.drive(Command::new(&interpreter).arg(python.join(script)))?;
     }
     Ok(())

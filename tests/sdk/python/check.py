@@ -1,10 +1,13 @@
-"""What both scripts share: the environment, one line per operation, exact money."""
+"""What all scripts share: the environment, one line per operation, plain HTTP, exact money."""
 
+import json
 import math
 import os
 import signal
 import sys
 import time
+import urllib.error
+import urllib.request
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -53,7 +56,21 @@ def operation(name):
 
 
 def finish():
+    global _operations
     print(f"{_operations} operations", flush=True)
+    _operations = 0
+
+
+def plain(method, path, body=None, key=MANAGEMENT_KEY, base=BASE_URL):
+    """A request without any client, for what the clients do not know: its status, and what was answered."""
+    text = body if isinstance(body, (str, type(None))) else json.dumps(body)
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    request = urllib.request.Request(base + path, text and text.encode(), headers, method=method)
+    try:
+        with urllib.request.urlopen(request) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
 
 
 def exact(number):

@@ -6,7 +6,6 @@ import warnings
 from datetime import datetime, timedelta, timezone
 
 from check import (
-    BASE_URL,
     MANAGEMENT_KEY,
     MODEL,
     assert_money,
@@ -16,7 +15,8 @@ from check import (
     operation,
     unaffordable,
 )
-from openrouter import OpenRouter, errors
+from client import client, refused
+from openrouter import errors
 
 # The SDK warns when a deprecated field of an answer is read; those are part of the contract too.
 warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -28,24 +28,7 @@ GENERATION_ID = re.compile(r"gen-\d+-[0-9A-Za-z]{20}")
 COUNTERS = ["usage", "usage_daily", "usage_weekly", "usage_monthly"]
 BYOK_COUNTERS = ["byok_usage", "byok_usage_daily", "byok_usage_weekly", "byok_usage_monthly"]
 
-
-def client(api_key=None):
-    return OpenRouter(server_url=BASE_URL, api_key=api_key)
-
-
 management = client(MANAGEMENT_KEY)
-
-
-def refused(kind, status, message, call, *args, **kwargs):
-    """Expects the SDK's own typed error, and the message in it."""
-    try:
-        call(*args, **kwargs)
-    except kind as error:
-        assert error.status_code == status, error
-        assert error.data.error.code == status, error
-        assert re.search(message, error.message), error
-        return error
-    raise AssertionError(f"answered, instead of {status}")
 
 
 def list_all(include_disabled=None):

@@ -1,4 +1,4 @@
-// What both scripts share: the environment, one line per operation, exact money, refusals.
+// What all scripts share: the environment, one line per operation, plain HTTP, exact money.
 import assert from "node:assert/strict";
 
 /** A client that retries server errors would otherwise keep a failing run alive for an hour. */
@@ -40,6 +40,15 @@ export async function operation(name, run) {
 
 export function finish() {
   console.log(`${operations} operations`);
+  operations = 0;
+}
+
+/** A request without any client, for what the clients do not know: what was answered, and its status. */
+export async function plain(method, path, { body, key = MANAGEMENT_KEY, base = BASE_URL } = {}) {
+  const headers = { authorization: `Bearer ${key}`, "content-type": "application/json" };
+  const text = typeof body === "string" ? body : JSON.stringify(body);
+  const response = await fetch(`${base}${path}`, { method, headers, body: text });
+  return { status: response.status, answer: await response.json() };
 }
 
 // Windows of a day, week or month must not roll between two calls.

@@ -1,28 +1,14 @@
 // Drives a running tollgate with the official TypeScript SDK, unmodified but for its server URL.
 import assert from "node:assert/strict";
-import { OpenRouter } from "@openrouter/sdk";
 import * as errors from "@openrouter/sdk/models/errors";
-import { assertMoney, assertRecent, BASE_URL, decimal, exact, finish, MANAGEMENT_KEY, MODEL, operation, unaffordable } from "./check.mjs";
+import { assertMoney, assertRecent, decimal, exact, finish, MANAGEMENT_KEY, MODEL, operation, unaffordable } from "./check.mjs";
+import { client, refused } from "./client.mjs";
 
 const PAGE = 100;
 const LIMIT = 0.01;
 const messages = [{ role: "user", content: "Say a few words." }];
 
-const client = (apiKey) => new OpenRouter({ serverURL: BASE_URL, apiKey });
 const management = client(MANAGEMENT_KEY);
-
-/** Expects the SDK's own typed error, and the message in it. */
-async function refused(promise, kind, status, message) {
-  const error = await promise.then(
-    () => assert.fail(`answered, instead of ${status}`),
-    (error) => error,
-  );
-  assert.ok(error instanceof kind, `${error.name} instead of ${kind.name}: ${error.message}`);
-  assert.equal(error.statusCode, status);
-  assert.equal(error.error.code, status);
-  assert.match(error.message, message);
-  return error;
-}
 
 async function listAll(includeDisabled) {
   const keys = [];
