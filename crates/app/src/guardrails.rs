@@ -158,9 +158,17 @@ fn check(change: &GuardrailChange) -> Result<(), GuardrailError> {
     if change.description.iter().flatten().any(|description| long(description, DESCRIPTION_MAX)) {
         return Err(GuardrailError::Invalid("`description` must be 1000 characters long at the most"));
     }
-    let lists = [&change.allowed_models, &change.ignored_models, &change.allowed_providers, &change.ignored_providers];
+    let lists = [
+        &change.allowed_models,
+        &change.ignored_models,
+        &change.allowed_providers,
+        &change.ignored_providers,
+        &change.allowed_data_regions,
+    ];
     if lists.into_iter().flatten().flatten().any(Vec::is_empty) {
-        return Err(GuardrailError::Invalid("a list of models or providers must name one at least, or be null"));
+        return Err(GuardrailError::Invalid(
+            "a list of models, providers or regions must name one at least, or be null",
+        ));
     }
     Ok(())
 }

@@ -15,6 +15,9 @@ const SLUG_MAX: usize = 50;
 /// Characters of a description.
 const DESCRIPTION_MAX: usize = 500;
 
+/// How providers can be sorted.
+const SORTS: [&str; 4] = ["price", "throughput", "latency", "exacto"];
+
 /// Why a workspace was not changed. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkspaceError {
@@ -162,13 +165,20 @@ fn check(change: &WorkspaceChange) -> Result<(), WorkspaceError> {
     if change.io_logging_sampling.is_some_and(|part| !(1..=10_000).contains(&part)) {
         return Err(WorkspaceError::Invalid("`io_logging_sampling_rate` must be 0.0001 to 1"));
     }
+    let sort = change.default_provider_sort.as_ref().and_then(Option::as_deref);
+    if sort.is_some_and(|sort| !SORTS.contains(&sort)) {
+        return Err(WorkspaceError::Invalid(
+            "`default_provider_sort` must be price, throughput, latency, exacto or null",
+        ));
+    }
     Ok(())
 }
 
 /// `^[a-z0-9]+(?:-[a-z0-9]+)*$`, within its length (contract section 8).
 fn is_slug(text: &str) -> bool {
     let word = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    text.len() <= SLUG_MAX && text.split('-').all(word)
+    // Text that reads as an id would name another workspace, or none.
+    text.len() <= SLUG_MAX && text.split('-').all(word) && Uuid::try_parse(text).is_err()
 }
 
 #[cfg(test)]
@@ -180,7 +190,7 @@ mod tests {
         for good in ["a", "team-1", "0-0-0", &"x".repeat(50)] {
             assert!(is_slug(good), "{good}");
         }
-        for bad in ["", "-a", "a-", "a--b", "A", "a b", "ä", "a/b", &"x".repeat(51)] {
+        for bad in ["", "-a", "a-", "a--b", "A", "a b", "ä", "a/b", &"x".repeat(51), &"0".repeat(32)] {
             assert!(!is_slug(bad), "{bad}");
         }
     }

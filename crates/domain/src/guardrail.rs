@@ -57,6 +57,8 @@ pub struct GuardrailRules {
     pub allowed_providers: Option<Vec<String>>,
     /// Providers that may not answer.
     pub ignored_providers: Option<Vec<String>>,
+    /// Where data may go: stored and returned.
+    pub allowed_data_regions: Option<Vec<String>>,
     /// Switches that only a hosted service can honour: stored and returned.
     pub switches: BTreeMap<String, bool>,
 }
@@ -82,6 +84,10 @@ pub struct GuardrailChange {
     pub allowed_providers: Option<Option<Vec<String>>>,
     /// As [`GuardrailRules::ignored_providers`].
     pub ignored_providers: Option<Option<Vec<String>>>,
+    /// As [`GuardrailRules::allowed_data_regions`].
+    pub allowed_data_regions: Option<Option<Vec<String>>>,
+    /// Asks for no content filters, which is how it is.
+    pub no_content_filters: bool,
     /// Switches to set, or to forget.
     pub switches: BTreeMap<String, Option<bool>>,
 }
@@ -120,6 +126,7 @@ impl GuardrailRules {
             ignored_models: change.ignored_models.unwrap_or(old.ignored_models),
             allowed_providers: change.allowed_providers.unwrap_or(old.allowed_providers),
             ignored_providers: change.ignored_providers.unwrap_or(old.ignored_providers),
+            allowed_data_regions: change.allowed_data_regions.unwrap_or(old.allowed_data_regions),
             switches,
         })
     }

@@ -51,6 +51,8 @@ pub struct Preferences {
     pub default_image_model: Option<String>,
     /// How providers are sorted.
     pub default_provider_sort: Option<String>,
+    /// Tools of the hosted service that are switched off.
+    pub disabled_server_tools: Option<Vec<String>>,
     /// Whether inputs and outputs are logged.
     pub io_logging: bool,
     /// Whether traces are broadcast.
@@ -69,6 +71,7 @@ impl Default for Preferences {
             default_text_model: None,
             default_image_model: None,
             default_provider_sort: None,
+            disabled_server_tools: None,
             io_logging: false,
             broadcast: false,
             discount_logging: false,
@@ -219,6 +222,8 @@ pub struct WorkspaceChange {
     pub default_image_model: Option<Option<String>>,
     /// As [`Preferences::default_provider_sort`].
     pub default_provider_sort: Option<Option<String>>,
+    /// As [`Preferences::disabled_server_tools`].
+    pub disabled_server_tools: Option<Option<Vec<String>>>,
     /// As [`Preferences::io_logging`].
     pub io_logging: Option<bool>,
     /// As [`Preferences::broadcast`].
@@ -247,6 +252,7 @@ impl WorkspaceChange {
         set(&mut preferences.default_text_model, self.default_text_model.as_ref());
         set(&mut preferences.default_image_model, self.default_image_model.as_ref());
         set(&mut preferences.default_provider_sort, self.default_provider_sort.as_ref());
+        set(&mut preferences.disabled_server_tools, self.disabled_server_tools.as_ref());
         set(&mut preferences.io_logging, self.io_logging.as_ref());
         set(&mut preferences.broadcast, self.broadcast.as_ref());
         set(&mut preferences.discount_logging, self.discount_logging.as_ref());

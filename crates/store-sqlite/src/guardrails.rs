@@ -290,6 +290,7 @@ fn put(guardrail: &Guardrail) -> Statement {
         "ignored_models": rules.ignored_models,
         "allowed_providers": rules.allowed_providers,
         "ignored_providers": rules.ignored_providers,
+        "allowed_data_regions": rules.allowed_data_regions,
     });
     statement(
         PUT,
@@ -360,6 +361,7 @@ fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Guardrail> {
             ignored_models: list("ignored_models"),
             allowed_providers: list("allowed_providers"),
             ignored_providers: list("ignored_providers"),
+            allowed_data_regions: list("allowed_data_regions"),
             switches: serde_json::from_str(&row.get::<_, String>(9)?).unwrap_or_default(),
         },
         created_at: Timestamp::from_micros(row.get(10)?),

@@ -212,6 +212,7 @@ fn preferences_text(preferences: &Preferences) -> String {
         "text_model": preferences.default_text_model,
         "image_model": preferences.default_image_model,
         "provider_sort": preferences.default_provider_sort,
+        "disabled_server_tools": preferences.disabled_server_tools,
         "io_logging": preferences.io_logging,
         "broadcast": preferences.broadcast,
         "discount_logging": preferences.discount_logging,
@@ -230,6 +231,9 @@ fn preferences(text: &str) -> Preferences {
         default_text_model: word("text_model"),
         default_image_model: word("image_model"),
         default_provider_sort: word("provider_sort"),
+        disabled_server_tools: stored["disabled_server_tools"]
+            .as_array()
+            .map(|tools| tools.iter().filter_map(|tool| tool.as_str().map(str::to_owned)).collect()),
         io_logging: flag("io_logging"),
         broadcast: flag("broadcast"),
         discount_logging: flag("discount_logging"),

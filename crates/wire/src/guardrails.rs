@@ -30,6 +30,8 @@ pub struct Guardrail {
     pub allowed_providers: Option<Vec<String>>,
     /// Providers that may not answer.
     pub ignored_providers: Option<Vec<String>>,
+    /// `global`, `europe`, `us`: where data may go. Stored for clients.
+    pub allowed_data_regions: Option<Vec<String>>,
     /// Always null: filters are not enforced here, and so not accepted.
     pub content_filters: Option<Vec<serde_json::Value>>,
     /// Always null, for the same reason.
@@ -64,6 +66,10 @@ pub struct Switches {
     pub enable_free_model_training: Option<bool>,
     /// Whether paid models may train on prompts.
     pub enable_paid_model_training: Option<bool>,
+    /// Whether Google may keep prompts for safety.
+    pub allow_safety_retention_google: Option<bool>,
+    /// Whether others may.
+    pub allow_safety_retention_other: Option<bool>,
 }
 
 /// The body of `POST /guardrails` and `PATCH /guardrails/{id}`: an absent field stays as it is, null clears.
@@ -99,12 +105,15 @@ pub struct GuardrailRequest {
     /// One at least, or null.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
     pub ignored_providers: Option<Option<Vec<String>>>,
+    /// `global`, `europe` or `us`; one at least, or null.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub allowed_data_regions: Option<Option<Vec<String>>>,
     /// Null or empty: filters are not enforced here.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content_filters: Option<Vec<serde_json::Value>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub content_filters: Option<Option<Vec<serde_json::Value>>>,
     /// Null or empty, for the same reason.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content_filter_builtins: Option<Vec<serde_json::Value>>,
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub content_filter_builtins: Option<Option<Vec<serde_json::Value>>>,
     /// See [`Switches`].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
     pub enforce_zdr: Option<Option<bool>>,
@@ -132,6 +141,12 @@ pub struct GuardrailRequest {
     /// See [`Switches`].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
     pub enable_paid_model_training: Option<Option<bool>>,
+    /// See [`Switches`].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub allow_safety_retention_google: Option<Option<bool>>,
+    /// See [`Switches`].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub allow_safety_retention_other: Option<Option<bool>>,
 }
 
 /// The body of `POST /guardrails/{id}/assignments/keys` and `…/remove`.

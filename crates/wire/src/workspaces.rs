@@ -26,6 +26,8 @@ pub struct Workspace {
     /// How providers are sorted.
     pub default_provider_sort: Option<String>,
     /// Stored for clients.
+    pub disabled_server_tools: Option<Vec<String>>,
+    /// Stored for clients.
     pub is_observability_io_logging_enabled: bool,
     /// Stored for clients.
     pub is_observability_broadcast_enabled: bool,
@@ -66,6 +68,9 @@ pub struct WorkspaceRequest {
     /// See [`Workspace`].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
     pub default_provider_sort: Option<Option<String>>,
+    /// See [`Workspace`].
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    pub disabled_server_tools: Option<Option<Vec<String>>>,
     /// See [`Workspace`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_observability_io_logging_enabled: Option<bool>,

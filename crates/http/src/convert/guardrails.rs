@@ -11,15 +11,21 @@ use uuid::Uuid;
 use crate::convert::workspaces::limit;
 use crate::error::ApiError;
 
+/// Where data may go.
+const REGIONS: [&str; 3] = ["global", "europe", "us"];
+
 /// What a body asks for, but for the workspace.
 pub fn guardrail_change(body: GuardrailRequest) -> Result<GuardrailChange, ApiError> {
     for (name, filters) in
         [("content_filters", &body.content_filters), ("content_filter_builtins", &body.content_filter_builtins)]
     {
-        if filters.as_ref().is_some_and(|filters| !filters.is_empty()) {
+        if filters.iter().flatten().any(|filters| !filters.is_empty()) {
             let message = format!("`{name}` cannot be enforced by this server; leave it out");
             return Err(ApiError::bad_request(message));
         }
+    }
+    if body.allowed_data_regions.iter().flatten().flatten().any(|region| !REGIONS.contains(&region.as_str())) {
+        return Err(ApiError::bad_request("`allowed_data_regions` must be of global, europe and us"));
     }
     let switches = switches(&body);
     let reset = |word: String| {
@@ -36,6 +42,8 @@ pub fn guardrail_change(body: GuardrailRequest) -> Result<GuardrailChange, ApiEr
         ignored_models: body.ignored_models,
         allowed_providers: body.allowed_providers,
         ignored_providers: body.ignored_providers,
+        allowed_data_regions: body.allowed_data_regions,
+        no_content_filters: body.content_filters.is_some() || body.content_filter_builtins.is_some(),
         switches,
     })
 }
@@ -51,6 +59,8 @@ fn switches(body: &GuardrailRequest) -> BTreeMap<String, Option<bool>> {
         ("enable_free_model_publication", body.enable_free_model_publication),
         ("enable_free_model_training", body.enable_free_model_training),
         ("enable_paid_model_training", body.enable_paid_model_training),
+        ("allow_safety_retention_google", body.allow_safety_retention_google),
+        ("allow_safety_retention_other", body.allow_safety_retention_other),
     ];
     given.into_iter().filter_map(|(name, given)| Some((name.to_owned(), given?))).collect()
 }
@@ -77,6 +87,8 @@ pub fn guardrail(view: GuardrailView) -> Guardrail {
             enable_free_model_publication: switch("enable_free_model_publication"),
             enable_free_model_training: switch("enable_free_model_training"),
             enable_paid_model_training: switch("enable_paid_model_training"),
+            allow_safety_retention_google: switch("allow_safety_retention_google"),
+            allow_safety_retention_other: switch("allow_safety_retention_other"),
         },
         created_at: view.guardrail.created_at.to_string(),
         updated_at: view.guardrail.updated_at.map(|at| at.to_string()),
@@ -86,6 +98,7 @@ pub fn guardrail(view: GuardrailView) -> Guardrail {
         ignored_models: rules.ignored_models,
         allowed_providers: rules.allowed_providers,
         ignored_providers: rules.ignored_providers,
+        allowed_data_regions: rules.allowed_data_regions,
     }
 }
 

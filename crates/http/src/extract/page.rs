@@ -11,12 +11,11 @@ const LIMIT_DEFAULT: u64 = 50;
 const LIMIT_MAX: u64 = 100;
 
 impl QueryPairs {
-    /// The part of a list that is asked for: `offset` 0 and `limit` 50 by default, `limit` 1 to 100.
+    /// The part of a list that is asked for: `offset` 0 and `limit` 50 by default. More than 100 at a time are not given, however
+    /// many are asked for.
     pub fn page(&self) -> Result<PageQuery, ApiError> {
         let (offset, limit) = (self.count("offset")?.unwrap_or(0), self.count("limit")?.unwrap_or(LIMIT_DEFAULT));
-        if !(1..=LIMIT_MAX).contains(&limit) {
-            return Err(ApiError::bad_request("`limit` must be 1 to 100"));
-        }
-        Ok(PageQuery { offset, limit: usize::try_from(limit).unwrap_or(usize::MAX) })
+        let limit = usize::try_from(limit.clamp(1, LIMIT_MAX)).unwrap_or(usize::MAX);
+        Ok(PageQuery { offset, limit })
     }
 }

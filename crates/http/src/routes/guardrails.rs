@@ -20,7 +20,10 @@ pub async fn list(State(api): State<Api>, _: Manager, query: QueryPairs) -> Resu
     let part = query.page()?;
     let workspace = match query.uuid("workspace_id")? {
         None => None,
-        Some(id) => Some(api.app().known_workspace(&WorkspaceRef::Id(id)).await?),
+        Some(id) => {
+            let found = api.app().workspace(&WorkspaceRef::Id(id)).await?;
+            Some(found.ok_or_else(|| ApiError::bad_request("Workspace not found"))?)
+        }
     };
     let views = api.app().guardrails(workspace.as_ref(), part).await?;
     Ok(json(StatusCode::OK, &page(views, convert::guardrail)))

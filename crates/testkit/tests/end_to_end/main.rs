@@ -1,6 +1,7 @@
 //! The real server against a scripted provider: one test program, so that the server is linked once.
 
 mod activity;
+mod authorization;
 mod bad_input;
 mod chat;
 mod cli;

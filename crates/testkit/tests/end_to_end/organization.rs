@@ -65,6 +65,8 @@ async fn workspaces_are_made_found_changed_and_deleted() {
         (json!({"name": "x", "slug": "No Good"}), "slug"),
         (json!({"name": "", "slug": "x"}), "name"),
         (json!({"name": "x", "slug": "x", "io_logging_sampling_rate": 0}), "io_logging_sampling_rate"),
+        (json!({"name": "x", "slug": "0".repeat(32)}), "slug"),
+        (json!({"name": "x", "slug": "x", "default_provider_sort": "luck"}), "default_provider_sort"),
     ] {
         let refused = expect(m, "POST /workspaces", "/workspaces", Some(body), 400).await;
         assert!(message(&refused).contains(told), "{refused}");
@@ -74,6 +76,11 @@ async fn workspaces_are_made_found_changed_and_deleted() {
     assert_eq!((&changed["data"]["name"], &changed["data"]["description"]), (&json!("Lab"), &Value::Null));
     assert!(changed["data"]["updated_at"].is_string());
     expect(m, "PATCH /workspaces/{id}", "/workspaces/research", Some(json!({})), 400).await;
+    let tools = json!({"disabled_server_tools": ["openrouter:web_search"]});
+    let stored = expect(m, "PATCH /workspaces/{id}", "/workspaces/research", Some(tools.clone()), 200).await;
+    assert_eq!(stored["data"]["disabled_server_tools"], tools["disabled_server_tools"]);
+    let many = expect(m, "GET /workspaces", "/workspaces?limit=1000", None, 200).await;
+    assert_eq!(many["total_count"], 2);
     let all = expect(m, "GET /workspaces", "/workspaces?limit=1&offset=1", None, 200).await;
     assert_eq!((all["total_count"].as_u64(), &all["data"][0]["slug"]), (Some(2), &json!("research")));
 
@@ -258,6 +265,15 @@ async fn guardrails_hold_the_keys_and_members_they_are_assigned_to() {
     let blocked = call(&own, 5).await;
     assert_eq!(blocked.status, 404);
     assert!(message(&json_of(&blocked)).starts_with("No endpoints available matching your guardrail restrictions"));
+    for (body, field, stored) in [
+        (json!({"content_filters": null}), "content_filters", Value::Null),
+        (json!({"allowed_data_regions": ["europe"]}), "allowed_data_regions", json!(["europe"])),
+        (json!({"allow_safety_retention_google": false}), "allow_safety_retention_google", json!(false)),
+    ] {
+        let changed = expect(m, "PATCH /guardrails/{id}", &other, Some(body), 200).await;
+        assert_eq!(changed["data"][field], stored);
+    }
+    expect(m, "PATCH /guardrails/{id}", &other, Some(json!({"allowed_data_regions": ["moon"]})), 400).await;
     let open = json!({"allowed_models": [MODEL], "limit_usd": null, "name": "renamed"});
     let changed = expect(m, "PATCH /guardrails/{id}", &other, Some(open), 200).await;
     assert_eq!((&changed["data"]["name"], &changed["data"]["allowed_models"]), (&json!("renamed"), &json!([MODEL])));
@@ -269,6 +285,7 @@ async fn guardrails_hold_the_keys_and_members_they_are_assigned_to() {
         ("GET /guardrails/assignments/keys", "/guardrails/assignments/keys".to_owned(), 1),
         ("GET /guardrails/assignments/members", "/guardrails/assignments/members".to_owned(), 1),
         ("GET /guardrails", "/guardrails".to_owned(), 2),
+        ("GET /guardrails", "/guardrails?limit=500".to_owned(), 2),
     ] {
         assert_eq!(expect(m, operation, &path, None, 200).await["total_count"], count, "{path}");
     }

@@ -1,0 +1,131 @@
+//! Who may ask what: every endpoint with every kind of credential (contract section 2.3).
+
+use http::Method;
+use serde_json::{Value, json};
+use testkit::{MODEL, TestApp};
+
+use crate::contract::json_of;
+
+const NO_KEY: &str = "Missing Authentication header";
+const NO_USER: &str = "User not found.";
+const NO_MANAGER: &str = "Invalid management key";
+const FORBIDDEN: &str = "Only management keys can perform this operation";
+const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
+
+/// Who an endpoint is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum For {
+    /// Everybody.
+    All,
+    /// Any key.
+    Keys,
+    /// Keys that call.
+    Callers,
+    /// Management keys; others learn that theirs is none.
+    Managers,
+    /// Management keys; others learn that only those may.
+    Accountants,
+}
+
+#[tokio::test]
+async fn every_endpoint_answers_each_credential_as_the_contract_says() {
+    use For::{Accountants, All, Callers, Keys, Managers};
+    let app = TestApp::start().await;
+    let expired = app.key().expires_at("2026-01-15T12:30:00Z").create().await;
+    let (disabled, deleted, alive) = (app.key().create().await, app.key().create().await, app.key().create().await);
+    app.manager.update_key(&disabled.hash, &serde_json::from_str(r#"{"disabled":true}"#).unwrap()).await.unwrap();
+    app.manager.delete_key(&deleted.hash).await.unwrap();
+    app.clock.advance(std::time::Duration::from_mins(31));
+    let call = json!({"model": MODEL, "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]});
+    let (hash, guardrail) = ("0".repeat(64), format!("/guardrails/{NOBODY}"));
+    // What it is asked matters less than who asks: none of these requests changes anything.
+    let endpoints: Vec<(&str, String, Value, For)> = vec![
+        ("GET", "/key".to_owned(), Value::Null, Keys),
+        ("GET", "/auth/key".to_owned(), Value::Null, Keys),
+        ("GET", "/generation?id=gen-1-AAAAAAAAAAAAAAAAAAAA".to_owned(), Value::Null, Keys),
+        ("GET", "/models/user".to_owned(), Value::Null, Keys),
+        ("POST", "/chat/completions".to_owned(), call, Callers),
+        ("GET", "/models".to_owned(), Value::Null, All),
+        ("GET", "/models/count".to_owned(), Value::Null, All),
+        ("GET", format!("/model/{MODEL}"), Value::Null, All),
+        ("GET", format!("/models/{MODEL}/endpoints"), Value::Null, All),
+        ("GET", "/providers".to_owned(), Value::Null, All),
+        ("GET", "/keys".to_owned(), Value::Null, Managers),
+        ("POST", "/keys".to_owned(), json!({}), Managers),
+        ("POST", "/keys/bulk".to_owned(), json!({"keys": []}), Managers),
+        ("GET", format!("/keys/{hash}"), Value::Null, Managers),
+        ("PATCH", format!("/keys/{hash}"), json!({"name": "x"}), Managers),
+        ("DELETE", format!("/keys/{hash}"), Value::Null, Managers),
+        ("POST", format!("/keys/{hash}/rotate"), json!({}), Managers),
+        ("GET", "/workspaces".to_owned(), Value::Null, Managers),
+        ("POST", "/workspaces".to_owned(), json!({}), Managers),
+        ("GET", "/workspaces/nowhere".to_owned(), Value::Null, Managers),
+        ("PATCH", "/workspaces/nowhere".to_owned(), json!({"name": "x"}), Managers),
+        ("DELETE", "/workspaces/nowhere".to_owned(), Value::Null, Managers),
+        ("GET", "/workspaces/nowhere/members".to_owned(), Value::Null, Managers),
+        ("POST", "/workspaces/nowhere/members/add".to_owned(), json!({"user_ids": ["u"]}), Managers),
+        ("POST", "/workspaces/nowhere/members/remove".to_owned(), json!({"user_ids": ["u"]}), Managers),
+        ("GET", "/workspaces/nowhere/budgets".to_owned(), Value::Null, Managers),
+        ("GET", "/workspaces/nowhere/budgets/daily".to_owned(), Value::Null, Managers),
+        ("PUT", "/workspaces/nowhere/budgets/daily".to_owned(), json!({"limit_usd": 1}), Managers),
+        ("DELETE", "/workspaces/nowhere/budgets/daily".to_owned(), Value::Null, Managers),
+        ("GET", "/organization/members".to_owned(), Value::Null, Managers),
+        ("POST", "/organization/members".to_owned(), json!({"email": ""}), Managers),
+        ("DELETE", "/organization/members/user_x".to_owned(), Value::Null, Managers),
+        ("GET", "/guardrails".to_owned(), Value::Null, Managers),
+        ("POST", "/guardrails".to_owned(), json!({}), Managers),
+        ("GET", guardrail.clone(), Value::Null, Managers),
+        ("PATCH", guardrail.clone(), json!({"name": "x"}), Managers),
+        ("DELETE", guardrail.clone(), Value::Null, Managers),
+        ("GET", "/guardrails/assignments/keys".to_owned(), Value::Null, Managers),
+        ("GET", "/guardrails/assignments/members".to_owned(), Value::Null, Managers),
+        ("GET", format!("{guardrail}/assignments/keys"), Value::Null, Managers),
+        ("POST", format!("{guardrail}/assignments/keys"), json!({"key_hashes": ["x"]}), Managers),
+        ("POST", format!("{guardrail}/assignments/keys/remove"), json!({"key_hashes": ["x"]}), Managers),
+        ("GET", format!("{guardrail}/assignments/members"), Value::Null, Managers),
+        ("POST", format!("{guardrail}/assignments/members"), json!({"member_user_ids": ["x"]}), Managers),
+        ("POST", format!("{guardrail}/assignments/members/remove"), json!({"member_user_ids": ["x"]}), Managers),
+        ("GET", "/activity".to_owned(), Value::Null, Accountants),
+        ("GET", "/credits".to_owned(), Value::Null, Accountants),
+        ("POST", "/credits".to_owned(), json!({"amount_usd": 0}), Accountants),
+    ];
+    let dead = [
+        ("unknown", "sk-or-v1-x"),
+        ("expired", &expired.secret),
+        ("disabled", &disabled.secret),
+        ("deleted", &deleted.secret),
+    ];
+    for (method, path, body, whose) in endpoints {
+        let ask = async |bearer: Option<&str>| {
+            let body = (!body.is_null()).then(|| body.to_string().into_bytes());
+            let (method, path): (Method, String) = (method.parse().unwrap(), format!("/api/v1{path}"));
+            let answer = app.manager.request(method, &path, bearer, body).await.unwrap();
+            let message = json_of(&answer)["error"]["message"].as_str().unwrap_or_default().to_owned();
+            (answer.status.as_u16(), message)
+        };
+        let told = |status: u16, message: &str| (status, message.to_owned());
+        let passes = |answer: &(u16, String)| !matches!(answer.0, 401 | 403 | 405 | 500..);
+        let none = ask(None).await;
+        if whose == All {
+            assert!(passes(&none), "{method} {path} without a key: {none:?}");
+            continue;
+        }
+        assert_eq!(none, told(401, NO_KEY), "{method} {path} without a key");
+        for (kind, secret) in dead {
+            let refused = if matches!(whose, Keys | Callers) { NO_USER } else { NO_MANAGER };
+            assert_eq!(ask(Some(secret)).await, told(401, refused), "{method} {path} with a key that is {kind}");
+        }
+        let inference = ask(Some(&alive.secret)).await;
+        match whose {
+            Managers => assert_eq!(inference, told(401, NO_MANAGER), "{method} {path} with an inference key"),
+            Accountants => assert_eq!(inference, told(403, FORBIDDEN), "{method} {path} with an inference key"),
+            All | Keys | Callers => assert!(passes(&inference), "{method} {path} with an inference key: {inference:?}"),
+        }
+        let management = ask(Some(testkit::MANAGEMENT_KEY)).await;
+        if whose == Callers {
+            assert_eq!(management, told(401, NO_USER), "{method} {path} with a management key");
+        } else {
+            assert!(passes(&management), "{method} {path} with a management key: {management:?}");
+        }
+    }
+}
