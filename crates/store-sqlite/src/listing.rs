@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 
 use foldhash::HashMap;
+use tollgate_domain::Timestamp;
 use tollgate_domain::key::{Key, KeyId};
 use tollgate_domain::workspace::WorkspaceId;
-use tollgate_domain::Timestamp;
 
 /// Which keys a list holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,5 @@
 //! What happens at start: load what was folded, replay the tail behind it, and book what was in flight as lost.
 
-
 use foldhash::HashMap;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use tollgate_domain::generation::GenerationRow;
@@ -17,9 +16,9 @@ use tollgate_store::{Outcome, Settlement, SettlementFacts};
 
 use crate::activity::Rollups;
 use crate::clock::GuardedClock;
-use crate::listing::Listings;
 use crate::committer::Queue;
 use crate::engine::{OpenError, State};
+use crate::listing::Listings;
 use crate::record::{FOLD_KEY_USE, Record, SET_META, Writer};
 use crate::rows;
 
@@ -110,6 +109,7 @@ pub fn recover(connection: &mut Connection, seed: &[u8; 32], now: Timestamp) -> 
         key_guardrails: guarded.keys.into_iter().map(|assignment| (assignment.to, assignment)).collect(),
         member_guardrails: guarded.members.into_iter().map(|assignment| (assignment.to, assignment)).collect(),
         rollups,
+        codes: crate::oauth::load(&tx)?.into_iter().map(|code| (code.hash, code)).collect(),
         used: HashMap::default(),
     };
     tx.commit()?;

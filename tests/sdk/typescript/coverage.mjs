@@ -8,10 +8,10 @@ import { BASE_URL, operation, plain } from "./check.mjs";
 import { called, offered } from "./client.mjs";
 
 // One after the other: each wants to be alone with the keys.
-for (const script of ["./keys.mjs", "./organization.mjs"]) await import(script);
+for (const script of ["./keys.mjs", "./organization.mjs", "./oauth.mjs"]) await import(script);
 
 /** What the server serves, and each SDK must find. */
-const RESOURCES = ["apiKeys", "credits", "workspaces", "guardrails", "organization"];
+const RESOURCES = ["apiKeys", "credits", "workspaces", "guardrails", "organization", "oAuth"];
 /** Of the SDK's own, without a request. */
 const HELPERS = ["oAuth.createAuthorizationUrl", "oAuth.createSHA256CodeChallenge"];
 
