@@ -7,6 +7,7 @@ pub mod guardrails;
 pub mod keys;
 pub mod management_keys;
 pub mod members;
+pub mod oauth;
 mod random;
 mod selection;
 pub mod workspaces;
@@ -14,8 +15,8 @@ pub mod workspaces;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tollgate_domain::Timestamp;
 use tollgate_domain::model::Endpoint;
+use tollgate_domain::{Timestamp, Usd};
 use tollgate_store::{Store, StoreError};
 
 pub use catalogue::{Catalogue, Model, Offer};
@@ -29,6 +30,8 @@ pub struct Settings {
     pub key_prefix: String,
     /// Where people and clients reach the server, without a trailing slash.
     pub public_url: String,
+    /// The limit of keys that apps get for a code, where none is asked for.
+    pub oauth_default_limit: Option<Usd>,
 }
 
 /// The product: everything a handler, a page or a command may ask for.

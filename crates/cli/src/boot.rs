@@ -86,7 +86,8 @@ pub fn open_store(config: &Config, parts: &Parts) -> Result<SqliteStore, Failure
 /// The store does not answer.
 pub async fn open_app(config: &Config, store: &SqliteStore, public_url: String) -> Result<App, Failure> {
     let store: Arc<dyn Store> = Arc::new(store.clone());
-    let settings = Settings { key_prefix: config.keys.prefix.clone(), public_url };
+    let oauth_default_limit = config.oauth.default_limit()?;
+    let settings = Settings { key_prefix: config.keys.prefix.clone(), public_url, oauth_default_limit };
     App::new(store, Arc::new(OsRandom), settings).await.map_err(failed)
 }
 

@@ -7,10 +7,10 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use tollgate_domain::Price;
 use tollgate_domain::model::Endpoint;
-use tollgate_domain::money::MoneyError;
+use tollgate_domain::money::{Excess, MoneyError};
 use tollgate_domain::pricing::PriceList;
+use tollgate_domain::{Price, Usd};
 use tollgate_gateway::{OutputCapField, ProviderKind, ProviderSettings};
 use tollgate_store_sqlite::Durability;
 
@@ -32,6 +32,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// What keys look like.
     pub keys: KeysConfig,
+    /// What keys apps get for a code.
+    pub oauth: OAuthConfig,
     /// What it reads, waits for and keeps at the most.
     pub limits: LimitsConfig,
     /// What it tells.
@@ -93,6 +95,14 @@ pub enum DurabilityConfig {
 pub struct KeysConfig {
     /// What new keys begin with.
     pub prefix: String,
+}
+
+/// `[oauth]`
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OAuthConfig {
+    /// The limit of a key for which none is asked, a decimal string in USD; without it such a key has no limit.
+    pub default_limit_usd: Option<String>,
 }
 
 /// `[limits]`
@@ -279,6 +289,22 @@ impl DatabaseConfig {
     }
 }
 
+impl OAuthConfig {
+    /// The limit of a key for which none is asked.
+    ///
+    /// # Errors
+    /// The setting is no amount.
+    pub fn default_limit(&self) -> Result<Option<Usd>, Failure> {
+        let amount = |text: &String| {
+            Usd::parse(text, Excess::Refuse).map_err(|error| {
+                Failure::new(Kind::Usage, format!("oauth.default_limit_usd {error}"))
+                    .next("amounts are strings in USD, such as \"5.00\"")
+            })
+        };
+        self.default_limit_usd.as_ref().map(amount).transpose()
+    }
+}
+
 impl Config {
     /// Reads the file, if there is one, and the environment.
     ///
@@ -312,6 +338,7 @@ impl Config {
     /// # Errors
     /// A setting is out of its range.
     fn checked(self) -> Result<Self, Failure> {
+        self.oauth.default_limit()?;
         let seconds = [
             ("header_timeout_seconds", self.limits.header_timeout_seconds),
             ("body_timeout_seconds", self.limits.body_timeout_seconds),
@@ -458,11 +485,17 @@ fn setting_of((name, value): (String, String)) -> Option<(String, String)> {
 }
 
 /// Sets one setting, and checks that the whole is still a configuration.
-fn overlay(mut table: toml::Table, name: &str, value: &str) -> Result<toml::Table, Failure> {
+fn overlay(table: toml::Table, name: &str, value: &str) -> Result<toml::Table, Failure> {
+    let text = toml::Value::String(value.to_owned());
     let parsed = toml::from_str::<toml::Table>(&format!("value = {value}"))
         .ok()
         .and_then(|mut table| table.remove("value"))
-        .unwrap_or_else(|| toml::Value::String(value.to_owned()));
+        .unwrap_or_else(|| text.clone());
+    // `5` is a number, or, where a text is asked for, the text `5`.
+    set(table.clone(), name, parsed).or_else(|failure| set(table, name, text).map_err(|_| failure))
+}
+
+fn set(mut table: toml::Table, name: &str, value: toml::Value) -> Result<toml::Table, Failure> {
     let mut place = &mut table;
     let mut parts: Vec<&str> = name.split('.').collect();
     let last = parts.pop().unwrap_or_default();
@@ -473,7 +506,7 @@ fn overlay(mut table: toml::Table, name: &str, value: &str) -> Result<toml::Tabl
             .as_table_mut()
             .ok_or_else(|| Failure::new(Kind::Usage, format!("{variable}: `{part}` is not a section")))?;
     }
-    place.insert(last.to_owned(), parsed);
+    place.insert(last.to_owned(), value);
     let checked: Result<Config, toml::de::Error> = table.clone().try_into();
     match checked {
         Ok(_) => Ok(table),
@@ -511,6 +544,19 @@ mod tests {
         assert_eq!(config.server.grace_seconds, 7);
         let failure = load("", &[("TOLLGATE_SERVER__LISTN", "x")]).unwrap_err();
         assert!(failure.fact.starts_with("TOLLGATE_SERVER__LISTN"), "{}", failure.fact);
+    }
+
+    #[test]
+    fn the_default_limit_of_apps_is_an_exact_amount() {
+        let limit = |text: &str| load(text, &[]).unwrap().oauth.default_limit().unwrap();
+        assert_eq!(limit(""), None);
+        assert_eq!(limit("[oauth]\ndefault_limit_usd = \"2.50\"\n"), Some(Usd::from_nanos(2_500_000_000)));
+        let from_variable = load("", &[("TOLLGATE_OAUTH__DEFAULT_LIMIT_USD", "2.50")]).unwrap();
+        assert_eq!(from_variable.oauth.default_limit().unwrap(), Some(Usd::from_nanos(2_500_000_000)));
+        for text in ["-1", "much", "0.0000000001", ""] {
+            let failure = load(&format!("[oauth]\ndefault_limit_usd = \"{text}\"\n"), &[]).unwrap_err();
+            assert!(failure.fact.starts_with("oauth.default_limit_usd"), "{}", failure.fact);
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub mod ledger;
 pub mod member;
 pub mod model;
 pub mod money;
+pub mod oauth;
 pub mod pricing;
 pub mod time;
 pub mod usage;

@@ -14,10 +14,12 @@ use tollgate_app::credits::TopUpError;
 use tollgate_app::guardrails::GuardrailError;
 use tollgate_app::keys::{CreateKeyError, RotateKeyError, UpdateKeyError};
 use tollgate_app::members::MemberError;
+use tollgate_app::oauth::{CreateCodeError, ExchangeCodeError};
 use tollgate_app::workspaces::WorkspaceError;
 use tollgate_domain::Usd;
 use tollgate_domain::guardrail::IncompleteBudget;
 use tollgate_domain::ledger::{Budget, BudgetScope, Refusal, RefusalReason};
+use tollgate_domain::oauth::ExchangeRefused;
 use tollgate_domain::time::{LimitReset, WindowKind};
 use tollgate_domain::workspace::NotDecreasing;
 use tollgate_gateway::{ChatError, FailureKind, ProviderFailure};
@@ -441,6 +443,31 @@ impl From<TopUpError> for ApiError {
         match error {
             TopUpError::Zero => Self::bad_request(error.to_string()),
             TopUpError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<CreateCodeError> for ApiError {
+    fn from(error: CreateCodeError) -> Self {
+        match error {
+            CreateCodeError::LabelTooLong | CreateCodeError::Expired | CreateCodeError::UnknownWorkspace => {
+                Self::bad_request(error.to_string())
+            }
+            CreateCodeError::Random(error) => error.into(),
+            CreateCodeError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ExchangeCodeError> for ApiError {
+    fn from(error: ExchangeCodeError) -> Self {
+        match error {
+            ExchangeCodeError::Refused(refused) => match refused {
+                ExchangeRefused::Method => Self::bad_request(refused.to_string()),
+                ExchangeRefused::Invalid | ExchangeRefused::Expired => Self::forbidden(refused.to_string()),
+            },
+            ExchangeCodeError::Random(error) => error.into(),
+            ExchangeCodeError::Store(error) => error.into(),
         }
     }
 }

@@ -107,6 +107,8 @@ impl Api {
         let api = Router::new()
             .route("/key", get(routes::key::get))
             .route("/auth/key", get(routes::key::get))
+            .route("/auth/keys", post(routes::oauth::exchange))
+            .route("/auth/keys/code", post(routes::oauth::create_code))
             .route("/keys", keys)
             .route("/keys/{hash}", key)
             .route("/keys/{hash}/rotate", post(routes::keys::rotate))

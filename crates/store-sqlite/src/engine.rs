@@ -14,6 +14,7 @@ use tollgate_domain::guardrail::Assignment;
 use tollgate_domain::key::{KeyId, ManagementKey};
 use tollgate_domain::ledger::Book;
 use tollgate_domain::member::{Member, MemberId, Membership};
+use tollgate_domain::oauth::{AuthCode, CodeHash};
 use tollgate_domain::workspace::WorkspaceId;
 use tollgate_domain::{IdCipher, KeyHash, Timestamp};
 use tollgate_store::{Clock, StoreError};
@@ -114,6 +115,8 @@ pub struct State {
     pub member_guardrails: HashMap<MemberId, Assignment<MemberId>>,
     /// What was settled since the last fold, by hour and model.
     pub rollups: Rollups,
+    /// Authorization codes that were not exchanged, some of them expired.
+    pub codes: HashMap<CodeHash, AuthCode>,
     /// Keys that were used since the last fold.
     pub used: HashMap<KeyId, Timestamp>,
 }

@@ -43,15 +43,10 @@ impl KeyStore for SqliteStore {
             }
             let (mut views, mut tickets) = (Vec::new(), Vec::new());
             for key in keys {
-                let id = KeyId(state.next_key);
-                state.next_key = state.next_key.saturating_add(1);
-                let key = key.into_key(id, now);
-                state.by_hash.insert(key.hash, id);
-                state.listings.place(&key, now);
-                state.book.insert_key(key.clone());
+                let key = state.insert_key(key, now);
+                views.extend(state.view(key.id, now));
                 // They enter the queue under one lock, and so are written in one group.
                 tickets.push(Self::enqueue(&mut state, Record::CreateKey(Box::new(key))));
-                views.extend(state.view(id, now));
             }
             (views, tickets)
         };
@@ -143,6 +138,17 @@ impl KeyStore for SqliteStore {
 }
 
 impl State {
+    /// Puts a new key where it is looked for. It is not written.
+    pub fn insert_key(&mut self, key: NewKey, now: Timestamp) -> Key {
+        let id = KeyId(self.next_key);
+        self.next_key = self.next_key.saturating_add(1);
+        let key = key.into_key(id, now);
+        self.by_hash.insert(key.hash, id);
+        self.listings.place(&key, now);
+        self.book.insert_key(key.clone());
+        key
+    }
+
     /// The key whose id, or whose newest secret's hash, this is.
     pub fn managed(&self, hash: &KeyHash) -> Option<KeyId> {
         let account = self.book.key(*self.by_hash.get(hash)?)?;

@@ -22,6 +22,7 @@ mod listing;
 mod management;
 mod members;
 mod migrate;
+mod oauth;
 mod record;
 mod recover;
 mod rows;

@@ -109,6 +109,7 @@ pub fn recover(connection: &mut Connection, seed: &[u8; 32], now: Timestamp) -> 
         key_guardrails: guarded.keys.into_iter().map(|assignment| (assignment.to, assignment)).collect(),
         member_guardrails: guarded.members.into_iter().map(|assignment| (assignment.to, assignment)).collect(),
         rollups,
+        codes: crate::oauth::load(&tx)?.into_iter().map(|code| (code.hash, code)).collect(),
         used: HashMap::default(),
     };
     tx.commit()?;

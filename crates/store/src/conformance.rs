@@ -11,6 +11,9 @@ use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::key::{KeyChange, KeyRejected, NewKey};
 use tollgate_domain::ledger::{Amounts, MoneyKind, RefusalReason};
 use tollgate_domain::model::{Endpoint, PriceVersion};
+use tollgate_domain::oauth::{
+    Challenge, ChallengeMethod, CodeHash, ExchangeRefused, Grant, Proof, VerifierHash, WRONG_VERIFIERS_MAX,
+};
 use tollgate_domain::pricing::{Bound, Cost, OutputCap, PriceList};
 use tollgate_domain::time::LimitReset;
 use tollgate_domain::usage::{Metered, TokenUsage};
@@ -18,9 +21,9 @@ use tollgate_domain::workspace::WorkspaceId;
 use tollgate_domain::{KeyHash, KeyId, Price, Timestamp, Usd};
 
 use crate::{
-    Admission, Attempt, CatalogueStore, Credential, KeyQuery, KeyStore, KeyView, Ledger, ManagementStore,
-    NewManagementKey, Outcome, PricedEndpoint, Reservation, Reserve, Settlement, SettlementFacts, Store, StoreError,
-    WorkspaceRef, WorkspaceStore,
+    Admission, Attempt, CatalogueStore, Credential, KeyQuery, KeyStore, KeyView, Ledger, ManagementStore, NewCode,
+    NewManagementKey, NewSecret, OAuthStore, Outcome, PricedEndpoint, Reservation, Reserve, Settlement,
+    SettlementFacts, Store, StoreError, WorkspaceRef, WorkspaceStore,
 };
 
 /// A database of an engine, which the suite opens, closes and opens again. Its clock moves when it is told to.
@@ -49,6 +52,8 @@ pub async fn check<E: Engine>() {
     a_generation_is_remembered_as_it_was::<E>().await;
     management_keys_bootstrap_once::<E>().await;
     prices_are_versioned::<E>().await;
+    a_code_buys_one_key::<E>().await;
+    a_code_dies_of_guesses_and_of_age::<E>().await;
 }
 
 const START: &str = "2026-03-31T12:00:00Z";
@@ -407,4 +412,87 @@ async fn prices_are_versioned<E: Engine>() {
     assert_eq!(before["c/d"], after["c/d"], "nothing changed");
     assert!(before["a/b"] < after["a/b"], "a new price is a new version");
     db.engine.close(db.store).await;
+}
+
+impl<E: Engine> Db<E> {
+    /// A code with this text, for the verifier `right`.
+    async fn code(&self, text: &str) {
+        let grant = Grant {
+            name: text.to_owned(),
+            workspace: self.workspace().await,
+            limit: Some(Usd::from_nanos(7)),
+            limit_reset: Some(LimitReset::Weekly),
+            expires_at: Some(self.store.now().await.unwrap().plus_micros(86_400_000_000)),
+        };
+        let challenge = Challenge::new(ChallengeMethod::Plain, "right").unwrap();
+        let made = self.store.create_code(NewCode { hash: CodeHash::of(text), challenge, grant }).await.unwrap();
+        assert_eq!(made.unwrap().created_at, self.store.now().await.unwrap());
+    }
+
+    /// The name of the key that the code with this text buys, its secret being `secret`.
+    async fn exchange(&self, text: &str, verifier: &str, secret: &str) -> Result<String, ExchangeRefused> {
+        exchange(&self.store, text, verifier, secret).await
+    }
+}
+
+async fn exchange(
+    store: &impl OAuthStore,
+    text: &str,
+    verifier: &str,
+    secret: &str,
+) -> Result<String, ExchangeRefused> {
+    let proof = Proof { method: None, verifier: Some(VerifierHash::of(verifier)) };
+    let secret = NewSecret { hash: KeyHash::of(secret), label: format!("{secret}...") };
+    store.exchange_code(&CodeHash::of(text), proof, secret).await.unwrap().map(|key| key.name)
+}
+
+async fn a_code_buys_one_key<E: Engine>() {
+    let mut db = Db::<E>::new().await;
+    db.code("first").await;
+    db.code("second").await;
+    assert_eq!(db.exchange("third", "right", "k").await, Err(ExchangeRefused::Invalid));
+    assert_eq!(db.exchange("first", "right", "k1").await.as_deref(), Ok("first"));
+    db = db.reopened().await;
+    assert_eq!(db.exchange("first", "right", "k").await, Err(ExchangeRefused::Invalid), "it was used up");
+    let bought = db.view("k1").await.unwrap().key;
+    assert_eq!((bought.limit, bought.limit_reset), (Some(Usd::from_nanos(7)), Some(LimitReset::Weekly)));
+    assert!(bought.expires_at.is_some() && matches!(db.who("k1").await, Some(Credential::Inference(_))));
+    let mut racers = JoinSet::new();
+    for racer in 0..16 {
+        let store = db.store.clone();
+        racers.spawn(async move { exchange(&store, "second", "right", &format!("r{racer}")).await });
+    }
+    let won = racers.join_all().await.into_iter().flatten().count();
+    assert_eq!(won, 1);
+    db = db.reopened().await;
+    assert_eq!(db.names(0, 10, true).await, ["second", "first"]);
+    let (workspace, challenge) = (WorkspaceId(99), Challenge::new(ChallengeMethod::Plain, "right").unwrap());
+    let grant = Grant { name: "x".to_owned(), workspace, limit: None, limit_reset: None, expires_at: None };
+    let made = db.store.create_code(NewCode { hash: CodeHash::of("x"), challenge, grant }).await.unwrap();
+    assert_eq!(made, None, "there is no such workspace");
+}
+
+async fn a_code_dies_of_guesses_and_of_age<E: Engine>() {
+    let mut db = Db::<E>::new().await;
+    for text in ["guessed", "nearly", "old"] {
+        db.code(text).await;
+    }
+    for guess in 1..=WRONG_VERIFIERS_MAX {
+        assert_eq!(db.exchange("guessed", "wrong", "k").await, Err(ExchangeRefused::Invalid));
+        if guess < WRONG_VERIFIERS_MAX {
+            assert_eq!(db.exchange("nearly", "wrong", "k").await, Err(ExchangeRefused::Invalid));
+        }
+        // Guesses are counted over a restart.
+        db = db.reopened().await;
+    }
+    assert_eq!(db.exchange("guessed", "right", "k").await, Err(ExchangeRefused::Invalid));
+    assert_eq!(db.exchange("nearly", "right", "n").await.as_deref(), Ok("nearly"));
+    db.engine.advance(Duration::from_mins(10));
+    assert_eq!(db.exchange("old", "right", "k").await, Err(ExchangeRefused::Expired));
+    db = db.reopened().await;
+    assert_eq!(db.exchange("old", "right", "k").await, Err(ExchangeRefused::Expired));
+    db.engine.advance(Duration::from_hours(1));
+    db.code("new").await;
+    assert_eq!(db.exchange("old", "right", "k").await, Err(ExchangeRefused::Invalid), "it is forgotten");
+    assert_eq!(db.names(0, 10, true).await, ["nearly"]);
 }

@@ -15,6 +15,7 @@ mod keys;
 mod ledger;
 mod management;
 mod members;
+mod oauth;
 mod page;
 mod workspaces;
 
@@ -32,6 +33,7 @@ pub use ledger::{
 };
 pub use management::{ManagementStore, NewManagementKey};
 pub use members::{MemberRefused, MemberStore, NewMember, WorkspaceMember};
+pub use oauth::{NewCode, NewSecret, OAuthStore};
 pub use page::{Page, PageQuery};
 pub use workspaces::{WorkspaceRef, WorkspaceRefused, WorkspaceStore};
 
@@ -46,6 +48,7 @@ pub trait Store:
     + GuardrailStore
     + CreditStore
     + ActivityStore
+    + OAuthStore
 {
 }
 
@@ -59,5 +62,6 @@ impl<T> Store for T where
         + GuardrailStore
         + CreditStore
         + ActivityStore
+        + OAuthStore
 {
 }

@@ -12,6 +12,7 @@ mod guardrails;
 mod keys;
 mod models;
 mod money;
+mod oauth;
 mod usage;
 mod workspaces;
 
@@ -29,6 +30,7 @@ pub use models::{
     PageLinks, Pricing, Provider, ToolChoiceSupport, TopProvider,
 };
 pub use money::{Amount, RawAmount};
+pub use oauth::{AuthCode, CreateAuthCode, ExchangeAuthCode, ExchangedKey};
 pub use usage::{ChatUsage, CompletionTokensDetails, CostDetails, PromptTokensDetails};
 pub use workspaces::{
     AddedMembers, CreateMember, Credits, ListPage, OrganizationMember, PutBudget, RemovedMembers, TopUp, UserIds,

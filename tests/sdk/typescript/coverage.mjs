@@ -8,10 +8,11 @@ import { BASE_URL, operation, plain } from "./check.mjs";
 import { called, offered } from "./client.mjs";
 
 // One after the other: each wants to be alone with the keys.
-for (const script of ["./keys.mjs", "./organization.mjs", "./catalogue.mjs"]) await import(script);
+const SCRIPTS = ["./keys.mjs", "./organization.mjs", "./catalogue.mjs", "./oauth.mjs"];
+for (const script of SCRIPTS) await import(script);
 
 /** What the server serves, and each SDK must find. */
-const RESOURCES = ["apiKeys", "credits", "workspaces", "guardrails", "organization", "models", "providers"];
+const RESOURCES = ["apiKeys", "credits", "workspaces", "guardrails", "organization", "models", "providers", "oAuth"];
 /** Of the SDK's own, without a request. */
 const HELPERS = ["oAuth.createAuthorizationUrl", "oAuth.createSHA256CodeChallenge"];
 

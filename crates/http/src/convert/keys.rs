@@ -55,7 +55,8 @@ pub fn workspace_id(text: &str) -> Result<Uuid, ApiError> {
     Uuid::parse_str(text).map_err(|_| ApiError::bad_request("`workspace_id` must be a UUID"))
 }
 
-fn limit(raw: &RawAmount) -> Result<Usd, ApiError> {
+/// The limit of a key.
+pub fn limit(raw: &RawAmount) -> Result<Usd, ApiError> {
     raw.parse(Excess::RoundDown).map_err(|error| {
         let problem = match error {
             MoneyError::NotANumber => "must be a number or null".to_owned(),
@@ -70,7 +71,8 @@ fn limit_reset(word: &str) -> Result<LimitReset, ApiError> {
         .ok_or_else(|| ApiError::bad_request("`limit_reset` must be daily, weekly, monthly or null"))
 }
 
-fn expires_at(text: &str) -> Result<Timestamp, ApiError> {
+/// When a key stops working.
+pub fn expires_at(text: &str) -> Result<Timestamp, ApiError> {
     Timestamp::parse_utc(text).map_err(|error| ApiError::bad_request(format!("`expires_at` {error}")))
 }
 

@@ -5,4 +5,5 @@ pub mod generation;
 pub mod guardrails;
 pub mod keys;
 pub mod models;
+pub mod oauth;
 pub mod workspaces;

@@ -10,6 +10,7 @@ pub mod key;
 pub mod keys;
 pub mod members;
 pub mod models;
+pub mod oauth;
 pub mod providers;
 pub mod workspace_budgets;
 pub mod workspaces;

@@ -85,6 +85,8 @@ async fn every_endpoint_answers_each_credential_as_the_contract_says() {
         ("GET", format!("{guardrail}/assignments/members"), Value::Null, Managers),
         ("POST", format!("{guardrail}/assignments/members"), json!({"member_user_ids": ["x"]}), Managers),
         ("POST", format!("{guardrail}/assignments/members/remove"), json!({"member_user_ids": ["x"]}), Managers),
+        ("POST", "/auth/keys".to_owned(), json!({}), All),
+        ("POST", "/auth/keys/code".to_owned(), json!({}), Accountants),
         ("GET", "/activity".to_owned(), Value::Null, Accountants),
         ("GET", "/credits".to_owned(), Value::Null, Accountants),
         ("POST", "/credits".to_owned(), json!({"amount_usd": 0}), Accountants),

@@ -9,6 +9,7 @@ mod contract;
 mod crashes;
 mod disk;
 mod models;
+mod oauth;
 mod organization;
 mod patience;
 mod races;

@@ -1,0 +1,140 @@
+//! Authorization codes: looked up in memory, written through the queue.
+
+use async_trait::async_trait;
+use rusqlite::types::{Type, Value};
+use rusqlite::{Connection, Row};
+use tollgate_domain::key::Key;
+use tollgate_domain::oauth::{
+    AuthCode, Challenge, ChallengeMethod, CodeHash, ExchangeRefused, Grant, Presented, Proof, VerifierHash,
+};
+use tollgate_domain::time::LimitReset;
+use tollgate_domain::workspace::WorkspaceId;
+use tollgate_domain::{Timestamp, Usd};
+use tollgate_store::{NewCode, NewSecret, OAuthStore, StoreError};
+
+use crate::engine::SqliteStore;
+use crate::record::{Record, Statement, statement};
+
+const LIST: &str =
+    "SELECT hash, method, verifier, wrong_verifiers, created_at, name, workspace, credit_limit, limit_reset,
+    expires_at
+FROM codes";
+
+const CREATE: &str =
+    "INSERT INTO codes (hash, method, verifier, wrong_verifiers, created_at, name, workspace, credit_limit,
+    limit_reset, expires_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+
+const COUNT: &str = "UPDATE codes SET wrong_verifiers = ?2 WHERE hash = ?1";
+const DELETE: &str = "DELETE FROM codes WHERE hash = ?1";
+const FORGET: &str = "DELETE FROM codes WHERE created_at <= ?1";
+
+/// Its workspace was deleted.
+struct Homeless;
+
+#[async_trait]
+impl OAuthStore for SqliteStore {
+    async fn create_code(&self, code: NewCode) -> Result<Option<AuthCode>, StoreError> {
+        let created = self
+            .change(|state, now| {
+                let NewCode { hash, challenge, grant } = code;
+                if state.book.rules.workspace(grant.workspace).is_none() {
+                    return Err(Homeless);
+                }
+                let code = AuthCode::new(hash, challenge, grant, now);
+                let forgotten = AuthCode::forgotten_until(now);
+                state.codes.retain(|_, code| code.created_at > forgotten);
+                state.codes.insert(hash, code.clone());
+                let forget = statement(FORGET, vec![Value::from(forgotten.micros())]);
+                let create = create(&code);
+                Ok((code, vec![forget, create]))
+            })
+            .await?;
+        Ok(created.ok())
+    }
+
+    async fn exchange_code(
+        &self,
+        hash: &CodeHash,
+        proof: Proof,
+        secret: NewSecret,
+    ) -> Result<Result<Key, ExchangeRefused>, StoreError> {
+        let exchanged = self
+            .change(|state, now| {
+                let code = state.codes.get(hash).ok_or(ExchangeRefused::Invalid)?;
+                match code.present(&proof, now) {
+                    Presented::Refused(refused) => Err(refused),
+                    Presented::Wrong(Some(code)) => {
+                        let count = statement(COUNT, vec![bytes(hash), Value::from(code.wrong_verifiers)]);
+                        state.codes.insert(*hash, code);
+                        Ok((Err(ExchangeRefused::Invalid), vec![count]))
+                    }
+                    Presented::Wrong(None) => {
+                        state.codes.remove(hash);
+                        Ok((Err(ExchangeRefused::Invalid), vec![statement(DELETE, vec![bytes(hash)])]))
+                    }
+                    Presented::Redeemed => {
+                        let grant = code.grant.clone();
+                        if state.book.rules.workspace(grant.workspace).is_none() {
+                            return Err(ExchangeRefused::Invalid);
+                        }
+                        state.codes.remove(hash);
+                        let key = state.insert_key(grant.into_key(secret.hash, secret.label), now);
+                        // Both enter the queue under one lock, and so are written in one group.
+                        state.queue.push(Record::CreateKey(Box::new(key.clone())));
+                        Ok((Ok(key), vec![statement(DELETE, vec![bytes(hash)])]))
+                    }
+                }
+            })
+            .await?;
+        Ok(exchanged.and_then(|answer| answer))
+    }
+}
+
+fn bytes(hash: &CodeHash) -> Value {
+    Value::from(hash.as_bytes().to_vec())
+}
+
+fn create(code: &AuthCode) -> Statement {
+    let grant = &code.grant;
+    statement(
+        CREATE,
+        vec![
+            bytes(&code.hash),
+            Value::from(code.challenge.method.as_str().to_owned()),
+            Value::from(code.challenge.verifier.as_bytes().to_vec()),
+            Value::from(code.wrong_verifiers),
+            Value::from(code.created_at.micros()),
+            Value::from(grant.name.clone()),
+            Value::from(grant.workspace.0),
+            Value::from(grant.limit.map(Usd::nanos)),
+            Value::from(grant.limit_reset.map(|reset| reset.as_str().to_owned())),
+            Value::from(grant.expires_at.map(Timestamp::micros)),
+        ],
+    )
+}
+
+/// The codes that were not exchanged.
+pub fn load(db: &Connection) -> rusqlite::Result<Vec<AuthCode>> {
+    db.prepare(LIST)?.query_map([], code)?.collect()
+}
+
+fn code(row: &Row<'_>) -> rusqlite::Result<AuthCode> {
+    let method: String = row.get(1)?;
+    let method = ChallengeMethod::from_word(&method).ok_or_else(|| {
+        rusqlite::Error::FromSqlConversionFailure(1, Type::Text, format!("unknown method `{method}`").into())
+    })?;
+    Ok(AuthCode {
+        hash: CodeHash::from_bytes(row.get(0)?),
+        challenge: Challenge { method, verifier: VerifierHash::from_bytes(row.get(2)?) },
+        wrong_verifiers: row.get(3)?,
+        created_at: Timestamp::from_micros(row.get(4)?),
+        grant: Grant {
+            name: row.get(5)?,
+            workspace: WorkspaceId(row.get(6)?),
+            limit: row.get::<_, Option<i64>>(7)?.map(Usd::from_nanos),
+            limit_reset: row.get::<_, Option<String>>(8)?.as_deref().and_then(LimitReset::from_word),
+            expires_at: row.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
+        },
+    })
+}
