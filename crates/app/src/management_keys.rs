@@ -1,7 +1,7 @@
 //! Management keys: the keys that make keys.
 
 use tollgate_domain::KeySecret;
-use tollgate_domain::key::{ManagementKey, ManagementKeyId};
+use tollgate_domain::key::{ManagementKey, ManagementKeyId, Powers};
 use tollgate_store::{NewManagementKey, StoreError};
 
 use crate::{App, RandomError};
@@ -9,6 +9,9 @@ use crate::{App, RandomError};
 /// Why a management key could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateManagementKeyError {
+    /// The expiry is not in the future.
+    #[error("it would have expired already")]
+    Expired,
     /// No randomness.
     #[error("no secret could be made")]
     Random(#[from] RandomError),
@@ -25,9 +28,14 @@ impl App {
     pub async fn create_management_key(
         &self,
         name: &str,
+        powers: Powers,
     ) -> Result<(ManagementKey, KeySecret), CreateManagementKeyError> {
+        let now = self.store().now().await?;
+        if powers.expires_at.is_some_and(|end| end <= now) {
+            return Err(CreateManagementKeyError::Expired);
+        }
         let secret = KeySecret::new(&self.settings().key_prefix, self.random.bytes()?);
-        let key = self.store().create_management_key(new_key(&secret, name)).await?;
+        let key = self.store().create_management_key(new_key(&secret, name, powers)).await?;
         Ok((key, secret))
     }
 
@@ -43,7 +51,7 @@ impl App {
             Some(secret) => secret,
             None => KeySecret::new(&self.settings().key_prefix, self.random.bytes()?),
         };
-        let created = self.store().bootstrap_management_key(new_key(&secret, "first")).await?;
+        let created = self.store().bootstrap_management_key(new_key(&secret, "first", Powers::default())).await?;
         Ok(created.map(|_| secret))
     }
 
@@ -64,6 +72,6 @@ impl App {
     }
 }
 
-fn new_key(secret: &KeySecret, name: &str) -> NewManagementKey {
-    NewManagementKey { hash: secret.hash(), name: name.to_owned(), label: secret.label() }
+fn new_key(secret: &KeySecret, name: &str, powers: Powers) -> NewManagementKey {
+    NewManagementKey { hash: secret.hash(), name: name.to_owned(), label: secret.label(), powers }
 }

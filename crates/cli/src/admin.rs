@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tollgate_app::App;
-use tollgate_domain::key::{ManagementKey, ManagementKeyId};
+use tollgate_domain::Timestamp;
+use tollgate_domain::key::{ManagementKey, ManagementKeyId, Powers};
 
 use crate::failure::{Failure, Kind};
 
@@ -31,6 +32,12 @@ pub enum Ask {
     CreateManagementKey {
         /// Its name.
         name: String,
+        /// Whether it may look and not touch.
+        #[serde(default)]
+        read_only: bool,
+        /// When it stops working, RFC 3339, UTC.
+        #[serde(default)]
+        expires_at: Option<String>,
     },
     /// The end of one.
     RevokeManagementKey {
@@ -78,11 +85,22 @@ pub struct ManagementKeyLine {
     pub label: String,
     /// RFC 3339, UTC.
     pub created_at: String,
+    /// Whether it may look and not touch.
+    pub read_only: bool,
+    /// When it stops working, RFC 3339, UTC.
+    pub expires_at: Option<String>,
 }
 
 impl From<ManagementKey> for ManagementKeyLine {
     fn from(key: ManagementKey) -> Self {
-        Self { id: key.id.0, name: key.name, label: key.label, created_at: key.created_at.to_string() }
+        Self {
+            id: key.id.0,
+            name: key.name,
+            label: key.label,
+            created_at: key.created_at.to_string(),
+            read_only: key.powers.read_only,
+            expires_at: key.powers.expires_at.map(|at| at.to_string()),
+        }
     }
 }
 
@@ -94,11 +112,16 @@ pub async fn perform(app: &App, ask: Ask) -> Tell {
             .await
             .map(|keys| Tell::ManagementKeys { keys: keys.into_iter().map(Into::into).collect() })
             .map_err(|error| error.to_string()),
-        Ask::CreateManagementKey { name } => app
-            .create_management_key(&name)
-            .await
-            .map(|(key, secret)| Tell::Created { key: key.into(), secret: secret.reveal().to_owned() })
-            .map_err(|error| error.to_string()),
+        Ask::CreateManagementKey { name, read_only, expires_at } => {
+            match expires_at.as_deref().map(Timestamp::parse_utc).transpose() {
+                Err(error) => Err(format!("the expiry {error}")),
+                Ok(expires_at) => app
+                    .create_management_key(&name, Powers { read_only, expires_at })
+                    .await
+                    .map(|(key, secret)| Tell::Created { key: key.into(), secret: secret.reveal().to_owned() })
+                    .map_err(|error| error.to_string()),
+            }
+        }
         Ask::RevokeManagementKey { id } => app
             .revoke_management_key(ManagementKeyId(id))
             .await

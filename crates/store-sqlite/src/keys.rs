@@ -19,7 +19,7 @@ impl KeyStore for SqliteStore {
     async fn authenticate(&self, hash: &KeyHash) -> Result<Option<Credential>, StoreError> {
         let (state, now) = self.lock_seen();
         if let Some(key) = state.management.get(hash) {
-            return Ok(Some(Credential::Management(key.clone())));
+            return Ok((!key.expired_at(now)).then(|| Credential::Management(key.clone())));
         }
         let account = state.by_hash.get(hash).and_then(|id| state.book.key(*id));
         let usable = |key: &Key| key.secrets.open(hash, now) && key.usable_at(now).is_ok();

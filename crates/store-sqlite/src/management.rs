@@ -58,7 +58,7 @@ impl ManagementStore for SqliteStore {
 fn create(state: &mut State, key: NewManagementKey, created_at: tollgate_domain::Timestamp) -> (ManagementKey, Ticket) {
     let id = ManagementKeyId(state.next_management_key);
     state.next_management_key = state.next_management_key.saturating_add(1);
-    let key = ManagementKey { id, hash: key.hash, name: key.name, label: key.label, created_at };
+    let key = ManagementKey { id, hash: key.hash, name: key.name, label: key.label, powers: key.powers, created_at };
     state.management.insert(key.hash, key.clone());
     let ticket = SqliteStore::enqueue(state, Record::CreateManagementKey(Box::new(key.clone())));
     (key, ticket)

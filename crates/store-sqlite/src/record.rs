@@ -120,7 +120,8 @@ WHERE id = ?1";
 const DELETE_KEY: &str = "UPDATE keys SET deleted_at = ?2 WHERE id = ?1 AND deleted_at IS NULL";
 
 const CREATE_MANAGEMENT_KEY: &str =
-    "INSERT INTO management_keys (id, hash, name, label, created_at) VALUES (?1, ?2, ?3, ?4, ?5)";
+    "INSERT INTO management_keys (id, hash, name, label, created_at, read_only, expires_at)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 const REVOKE_MANAGEMENT_KEY: &str = "UPDATE management_keys SET revoked_at = ?2 WHERE id = ?1";
 
@@ -214,6 +215,8 @@ impl Record {
                 key.name,
                 key.label,
                 key.created_at.micros(),
+                key.powers.read_only,
+                key.powers.expires_at.map(Timestamp::micros),
             ]),
             Self::RevokeManagementKey { id, at } => {
                 db.prepare_cached(REVOKE_MANAGEMENT_KEY)?.execute(params![id.0, at.micros()])

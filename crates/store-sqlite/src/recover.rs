@@ -66,7 +66,7 @@ pub fn recover(connection: &mut Connection, seed: &[u8; 32], now: Timestamp) -> 
     let mut rollups = Rollups::default();
     let newest = replay(&tx, &mut book, &mut rollups, epoch, low_row, low_correction)?;
     let management = tx
-        .prepare("SELECT id, hash, name, label, created_at FROM management_keys WHERE revoked_at IS NULL")?
+        .prepare(&format!("SELECT {} FROM management_keys WHERE revoked_at IS NULL", rows::MANAGEMENT_KEY_COLUMNS))?
         .query_map([], rows::management_key)?
         .map(|key| key.map(|key| (key.hash, key)))
         .collect::<Result<HashMap<_, _>, _>>()?;

@@ -1,7 +1,7 @@
 //! Between rows and the domain's types.
 
 use rusqlite::Row;
-use tollgate_domain::key::{Key, KeyHash, KeyId, ManagementKey, ManagementKeyId, Secrets};
+use tollgate_domain::key::{Key, KeyHash, KeyId, ManagementKey, ManagementKeyId, Powers, Secrets};
 use tollgate_domain::ledger::{MoneyKind, Scope};
 use tollgate_domain::member::MemberId;
 use tollgate_domain::time::{LimitReset, WindowKind};
@@ -38,7 +38,9 @@ pub fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
     })
 }
 
-/// Reads `id, hash, name, label, created_at`.
+/// The columns that [`management_key`] reads.
+pub const MANAGEMENT_KEY_COLUMNS: &str = "id, hash, name, label, created_at, read_only, expires_at";
+
 pub fn management_key(row: &Row<'_>) -> rusqlite::Result<ManagementKey> {
     Ok(ManagementKey {
         id: ManagementKeyId(row.get(0)?),
@@ -46,6 +48,10 @@ pub fn management_key(row: &Row<'_>) -> rusqlite::Result<ManagementKey> {
         name: row.get(2)?,
         label: row.get(3)?,
         created_at: Timestamp::from_micros(row.get(4)?),
+        powers: Powers {
+            read_only: row.get(5)?,
+            expires_at: row.get::<_, Option<i64>>(6)?.map(Timestamp::from_micros),
+        },
     })
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tollgate_domain::generation::GenerationRow;
-use tollgate_domain::key::{KeyChange, KeyRejected, NewKey};
+use tollgate_domain::key::{KeyChange, KeyRejected, NewKey, Powers};
 use tollgate_domain::ledger::{Amounts, MoneyKind, RefusalReason};
 use tollgate_domain::model::{Endpoint, PriceVersion};
 use tollgate_domain::oauth::{
@@ -371,14 +371,27 @@ async fn a_generation_is_remembered_as_it_was<E: Engine>() {
 
 async fn management_keys_bootstrap_once<E: Engine>() {
     let db = Db::<E>::new().await;
-    let new = |name: &str| NewManagementKey { hash: KeyHash::of(name), name: name.to_owned(), label: name.to_owned() };
+    let new = |name: &str| NewManagementKey {
+        hash: KeyHash::of(name),
+        name: name.to_owned(),
+        label: name.to_owned(),
+        powers: Powers::default(),
+    };
     let first = db.store.bootstrap_management_key(new("first")).await.unwrap().unwrap();
     assert_eq!(db.store.bootstrap_management_key(new("second")).await.unwrap(), None);
     let third = db.store.create_management_key(new("third")).await.unwrap();
+    let end = Timestamp::parse_utc(START).unwrap().plus_micros(3_600_000_000);
+    let powers = Powers { read_only: true, expires_at: Some(end) };
+    let weak = NewManagementKey { powers, ..new("weak") };
+    let weak = db.store.create_management_key(weak).await.unwrap();
+    assert_eq!(weak.powers, powers);
     assert!(db.store.revoke_management_key(first.id).await.unwrap());
     assert!(!db.store.revoke_management_key(first.id).await.unwrap());
     let db = db.reopened().await;
-    assert_eq!(db.store.management_keys().await.unwrap(), [third]);
+    assert_eq!(db.store.management_keys().await.unwrap(), [third, weak.clone()]);
+    assert_eq!(db.who("weak").await, Some(Credential::Management(weak)));
+    db.engine.advance(Duration::from_hours(1));
+    assert!(db.who("weak").await.is_none(), "its time is over");
     assert!(db.who("first").await.is_none());
     assert!(matches!(db.who("third").await, Some(Credential::Management(_))));
     // One existed, though it was revoked.

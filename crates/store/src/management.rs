@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use tollgate_domain::KeyHash;
-use tollgate_domain::key::{ManagementKey, ManagementKeyId};
+use tollgate_domain::key::{ManagementKey, ManagementKeyId, Powers};
 
 use crate::StoreError;
 
@@ -15,6 +15,8 @@ pub struct NewManagementKey {
     pub name: String,
     /// The mask of its secret.
     pub label: String,
+    /// What it may do.
+    pub powers: Powers,
 }
 
 /// Management keys, by intent.

@@ -301,7 +301,7 @@ fn amount(text: &str) -> Result<RawAmount, Failure> {
 }
 
 /// `30d`, `12h`, or an instant.
-fn instant(text: &str) -> Result<String, Failure> {
+pub fn instant(text: &str) -> Result<String, Failure> {
     let wrong = || {
         Failure::new(Kind::Usage, format!("`{text}` is no time"))
             .next("for example: --expires 30d or --expires 2027-01-31T00:00:00Z")

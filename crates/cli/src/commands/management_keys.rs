@@ -3,9 +3,10 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::admin::{self, Ask, Tell};
+use crate::admin::{self, Ask, ManagementKeyLine, Tell};
 use crate::boot::{Parts, open_app, open_store};
 use crate::cli::ConfigFile;
+use crate::commands::keys::instant;
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
 use crate::output::{self, Column};
@@ -31,6 +32,12 @@ enum Action {
         /// What it is for
         #[arg(long, default_value = "operator")]
         name: String,
+        /// It may look at everything and change nothing
+        #[arg(long)]
+        read_only: bool,
+        /// When it stops working: 30d, 12h, or an instant such as 2027-01-31T00:00:00Z
+        #[arg(long)]
+        expires: Option<String>,
     },
     /// End one for good
     Revoke {
@@ -47,7 +54,10 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = Config::load(arguments.file.config.as_deref(), std::env::vars())?;
     let ask = match arguments.action {
         Action::List => Ask::ListManagementKeys,
-        Action::Create { name } => Ask::CreateManagementKey { name },
+        Action::Create { name, read_only, expires } => {
+            let expires_at = expires.as_deref().map(instant).transpose()?;
+            Ask::CreateManagementKey { name, read_only, expires_at }
+        }
         Action::Revoke { id } => Ask::RevokeManagementKey { id },
     };
     show(perform(&config, ask).await?, arguments.json)
@@ -83,10 +93,14 @@ fn show(told: Tell, as_json: bool) -> Result<(), Failure> {
         }
         Tell::ManagementKeys { keys } if as_json => output::result(&json!({"data": keys}).to_string()),
         Tell::ManagementKeys { keys } => {
-            let columns = [("ID", true), ("NAME", false), ("KEY", false), ("CREATED", false)]
-                .map(|(head, right)| Column { head, right });
-            let rows: Vec<Vec<String>> =
-                keys.into_iter().map(|key| vec![key.id.to_string(), key.name, key.label, key.created_at]).collect();
+            let heads = ["ID", "NAME", "KEY", "POWERS", "EXPIRES", "CREATED"];
+            let columns = heads.map(|head| Column { head, right: head == "ID" });
+            let row = |key: ManagementKeyLine| {
+                let powers = if key.read_only { "read" } else { "all" }.to_owned();
+                let expires = key.expires_at.unwrap_or_else(|| "never".to_owned());
+                vec![key.id.to_string(), key.name, key.label, powers, expires, key.created_at]
+            };
+            let rows: Vec<Vec<String>> = keys.into_iter().map(row).collect();
             output::table(&columns, &rows);
         }
     }

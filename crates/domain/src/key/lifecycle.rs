@@ -199,6 +199,15 @@ impl Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ManagementKeyId(pub i64);
 
+/// What a management key may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Powers {
+    /// It may look at everything and change nothing.
+    pub read_only: bool,
+    /// From this instant on it is refused.
+    pub expires_at: Option<Timestamp>,
+}
+
 /// A key that manages other keys and never calls a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManagementKey {
@@ -210,8 +219,17 @@ pub struct ManagementKey {
     pub name: String,
     /// The mask of its secret.
     pub label: String,
+    /// What it may do.
+    pub powers: Powers,
     /// When it was created.
     pub created_at: Timestamp,
+}
+
+impl ManagementKey {
+    /// Whether the key's time is over at `now`.
+    pub fn expired_at(&self, now: Timestamp) -> bool {
+        self.powers.expires_at.is_some_and(|end| end <= now)
+    }
 }
 
 #[cfg(test)]

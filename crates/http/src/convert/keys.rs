@@ -148,7 +148,8 @@ fn inference_key(view: KeyView) -> CurrentKey {
 }
 
 fn management_key(key: ManagementKey) -> CurrentKey {
-    CurrentKey { is_management_key: true, is_provisioning_key: true, ..nobody(key.label) }
+    let expires_at = key.powers.expires_at.map(text);
+    CurrentKey { is_management_key: true, is_provisioning_key: true, expires_at, ..nobody(key.label) }
 }
 
 /// A key that never spent anything and may spend everything.

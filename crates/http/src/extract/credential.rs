@@ -1,9 +1,9 @@
 //! Who asks: authentication is the type of an argument (contract section 2.3).
 
 use axum::extract::FromRequestParts;
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
+use http::{HeaderMap, Method};
 use tollgate_domain::KeyHash;
 use tollgate_domain::key::ManagementKey;
 use tollgate_store::{Credential, InferenceKey};
@@ -37,7 +37,7 @@ impl FromRequestParts<Api> for Manager {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
         match authenticate(&parts.headers, api).await? {
-            Some(Credential::Management(key)) => Ok(Self(key)),
+            Some(Credential::Management(key)) => may(&key, &parts.method).map(|()| Self(key)),
             Some(Credential::Inference(_)) | None => Err(ApiError::not_a_management_key()),
         }
     }
@@ -48,13 +48,21 @@ impl FromRequestParts<Api> for Accountant {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
         match authenticate(&parts.headers, api).await? {
-            Some(Credential::Management(key)) => Ok(Self(key)),
+            Some(Credential::Management(key)) => may(&key, &parts.method).map(|()| Self(key)),
             Some(Credential::Inference(_)) => {
                 Err(ApiError::forbidden("Only management keys can perform this operation"))
             }
             None => Err(ApiError::not_a_management_key()),
         }
     }
+}
+
+/// Whether the key is enough for a request with this method: one that is read-only may only look.
+fn may(key: &ManagementKey, method: &Method) -> Result<(), ApiError> {
+    if key.powers.read_only && !matches!(*method, Method::GET | Method::HEAD) {
+        return Err(ApiError::forbidden("This management key is read-only"));
+    }
+    Ok(())
 }
 
 impl Caller {

@@ -3,6 +3,8 @@
 use http::Method;
 use serde_json::{Value, json};
 use testkit::{MODEL, TestApp};
+use tollgate_domain::Timestamp;
+use tollgate_domain::key::Powers;
 
 use crate::contract::json_of;
 
@@ -35,6 +37,10 @@ async fn every_endpoint_answers_each_credential_as_the_contract_says() {
     let (disabled, deleted, alive) = (app.key().create().await, app.key().create().await, app.key().create().await);
     app.manager.update_key(&disabled.hash, &serde_json::from_str(r#"{"disabled":true}"#).unwrap()).await.unwrap();
     app.manager.delete_key(&deleted.hash).await.unwrap();
+    let expires_at = Some(Timestamp::parse_utc("2026-01-15T12:30:00Z").unwrap());
+    let reading = Powers { read_only: true, expires_at: None };
+    let (_, reader) = app.app.create_management_key("reader", reading).await.unwrap();
+    let (_, late) = app.app.create_management_key("late", Powers { read_only: false, expires_at }).await.unwrap();
     app.clock.advance(std::time::Duration::from_mins(31));
     let call = json!({"model": MODEL, "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]});
     let (hash, guardrail) = ("0".repeat(64), format!("/guardrails/{NOBODY}"));
@@ -123,6 +129,12 @@ async fn every_endpoint_answers_each_credential_as_the_contract_says() {
             Accountants => assert_eq!(inference, told(403, FORBIDDEN), "{method} {path} with an inference key"),
             All | Keys | Callers => assert!(passes(&inference), "{method} {path} with an inference key: {inference:?}"),
         }
+        let looks = method == "GET" || matches!(whose, Keys | Callers);
+        match ask(Some(reader.reveal())).await {
+            (403, message) => assert!(!looks && message == "This management key is read-only", "{method} {path}"),
+            answer => assert!(looks || whose == Callers, "{method} {path} with a read-only key: {answer:?}"),
+        }
+        assert_eq!(ask(Some(late.reveal())).await.0, 401, "{method} {path} with an expired management key");
         let management = ask(Some(testkit::MANAGEMENT_KEY)).await;
         if whose == Callers {
             assert_eq!(management, told(401, NO_USER), "{method} {path} with a management key");
