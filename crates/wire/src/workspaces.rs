@@ -8,6 +8,7 @@ use crate::money::{Amount, RawAmount};
 /// A workspace.
 #[expect(clippy::struct_excessive_bools, reason = "the fields are the contract's")]
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Workspace {
     /// UUID.
     pub id: String,
@@ -47,15 +48,19 @@ pub struct Workspace {
 
 /// The body of `POST /workspaces` and `PATCH /workspaces/{id}`: an absent field stays as it is, null clears.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkspaceRequest {
     /// 1 to 100 characters; required to create.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100))]
     pub name: Option<String>,
     /// 1 to 50 characters: words of `a-z0-9` joined by hyphens; required to create.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 50, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$"))]
     pub slug: Option<String>,
     /// 500 characters at the most.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 500))]
     pub description: Option<Option<String>>,
     /// See [`Workspace`].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
@@ -77,6 +82,7 @@ pub struct WorkspaceRequest {
     pub is_data_discount_logging_enabled: Option<bool>,
     /// See [`Workspace`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0.0001, maximum = 1))]
     pub io_logging_sampling_rate: Option<f64>,
     /// See [`Workspace`].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
@@ -85,6 +91,7 @@ pub struct WorkspaceRequest {
 
 /// A part of a list, and how long the whole is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ListPage<T> {
     /// The part.
     pub data: Vec<T>,
@@ -94,6 +101,7 @@ pub struct ListPage<T> {
 
 /// A budget of a workspace.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkspaceBudget {
     /// UUID.
     pub id: String,
@@ -111,6 +119,7 @@ pub struct WorkspaceBudget {
 
 /// One or all budgets of a workspace, and whether BYOK usage eats into them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkspaceBudgets<T> {
     /// The budget, or the budgets.
     pub data: T,
@@ -120,6 +129,7 @@ pub struct WorkspaceBudgets<T> {
 
 /// The body of `PUT /workspaces/{id}/budgets/{interval}`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PutBudget {
     /// USD, more than zero.
     pub limit_usd: RawAmount,
@@ -130,6 +140,7 @@ pub struct PutBudget {
 
 /// A member's place in a workspace.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkspaceMember {
     /// UUID.
     pub id: String,
@@ -145,13 +156,16 @@ pub struct WorkspaceMember {
 
 /// The body of `POST /workspaces/{id}/members/add` and `…/remove`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UserIds {
     /// 1 to 100 of them.
+    #[cfg_attr(feature = "openapi", schema(min_items = 1, max_items = 100))]
     pub user_ids: Vec<String>,
 }
 
 /// The answer to `POST /workspaces/{id}/members/add`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AddedMembers {
     /// How many were not there before.
     pub added_count: usize,
@@ -161,6 +175,7 @@ pub struct AddedMembers {
 
 /// The answer to `POST /workspaces/{id}/members/remove`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RemovedMembers {
     /// How many were there.
     pub removed_count: usize,
@@ -168,6 +183,7 @@ pub struct RemovedMembers {
 
 /// A member of the organisation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OrganizationMember {
     /// `user_…`
     pub id: String,
@@ -183,6 +199,7 @@ pub struct OrganizationMember {
 
 /// The body of `POST /organization/members`. Ours.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateMember {
     /// Unique.
     pub email: String,
@@ -194,11 +211,13 @@ pub struct CreateMember {
     pub last_name: Option<String>,
     /// `org:member`, which is the default, or `org:admin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(pattern = "^org:(admin|member)$"))]
     pub role: Option<String>,
 }
 
 /// `GET /credits` (contract section 6).
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Credits {
     /// What the account was ever topped up by, USD; 0 on an account without a limit.
     pub total_credits: Amount,
@@ -206,14 +225,17 @@ pub struct Credits {
     pub total_usage: Amount,
     /// Whether there is no limit: nothing was ever topped up. Ours.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub unlimited: bool,
     /// What calls in flight hold, USD. Ours.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub held: Amount,
 }
 
 /// The body of `POST /credits`. Ours.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TopUp {
     /// USD, more than zero, nine decimals at the most.
     pub amount_usd: RawAmount,

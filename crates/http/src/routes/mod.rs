@@ -11,6 +11,7 @@ pub mod keys;
 pub mod members;
 pub mod models;
 pub mod providers;
+pub mod reference;
 pub mod workspace_budgets;
 pub mod workspaces;
 

@@ -8,6 +8,7 @@ mod contract;
 mod crashes;
 mod disk;
 mod models;
+mod openapi;
 mod organization;
 mod patience;
 mod races;
