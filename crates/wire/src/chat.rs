@@ -92,6 +92,13 @@ pub struct ChatCompletion {
     pub usage: Option<ChatUsage>,
 }
 
+/// An event of a stream.
+#[derive(Clone, Debug, ToSchema)]
+pub struct ChatEvent {
+    /// A `chat.completion.chunk` as JSON, or `[DONE]`.
+    pub data: String,
+}
+
 /// One answer.
 #[derive(Clone, Debug, ToSchema)]
 pub struct ChatChoice {

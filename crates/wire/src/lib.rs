@@ -15,6 +15,7 @@ mod health;
 mod keys;
 mod models;
 mod money;
+mod object;
 #[cfg(feature = "openapi")]
 mod query;
 mod usage;
@@ -22,7 +23,7 @@ mod workspaces;
 
 pub use activity::ActivityItem;
 #[cfg(feature = "openapi")]
-pub use chat::{ChatChoice, ChatCompletion, ChatMessage, ChatRequest, ProviderChoice};
+pub use chat::{ChatChoice, ChatCompletion, ChatEvent, ChatMessage, ChatRequest, ProviderChoice};
 pub use current_key::{CurrentKey, FreeModelDailyRequests, KeyBudget, RateLimit};
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use generation::{Generation, ProviderResponse};
@@ -37,6 +38,7 @@ pub use models::{
     PageLinks, Pricing, Provider, ToolChoiceSupport, TopProvider,
 };
 pub use money::{Amount, RawAmount};
+pub use object::Object;
 #[cfg(feature = "openapi")]
 pub use query::{ActivityParams, GenerationParams, KeyParams, ModelPageParams, ModelParams, PageParams};
 pub use usage::{ChatUsage, CompletionTokensDetails, CostDetails, PromptTokensDetails};

@@ -8,7 +8,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body::Body;
 use tollgate_gateway::{Answer, AnswerBody, Caller as CallerFacts};
-use tollgate_wire::{ChatCompletion, ChatRequest};
+use tollgate_wire::{ChatCompletion, ChatEvent, ChatRequest};
 
 use crate::error::ApiError;
 use crate::extract::{Caller, read_body};
@@ -25,7 +25,7 @@ const FACT_CHARACTERS_MAX: usize = 256;
     tag = "Chat",
     request_body = ChatRequest,
     responses(
-        (status = 200, content((ChatCompletion = "application/json"), (String = "text/event-stream"))),
+        (status = 200, content((ChatCompletion = "application/json"), (ChatEvent = "text/event-stream"))),
         (status = 402, description = "The credits are spent, or what is left does not reach for this call"),
         (status = 403, description = "The key's limit, or a budget above it, is spent"),
         (status = 404, description = "No provider is left that could answer, or no price is known for the model"),

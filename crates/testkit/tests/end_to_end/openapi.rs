@@ -1,5 +1,4 @@
 //! The description of the API against the server that it describes.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use http::Method;
 use http::header::ALLOW;
