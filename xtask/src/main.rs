@@ -2,6 +2,7 @@
 #![expect(clippy::print_stderr, reason = "a task tells what it does")]
 
 mod arrows;
+mod openapi;
 mod sdk;
 
 use std::path::PathBuf;
@@ -11,9 +12,10 @@ use anyhow::{Context, Result, bail};
 
 const TASKS: &str = "Tasks
   ci      fmt, clippy, arrows, then test
-  test    every test: Rust, the official SDKs against the release binary, what a call costs in a full database
+  test    every test: Rust, the official SDKs and random requests against the release binary, what a call costs in a full database
   arrows  check which crate depends on which
   sdk     only the official SDKs
+  openapi only random requests out of the OpenAPI document
   cost    only the counts of what a call costs in an empty and in a full database";
 
 fn main() -> ExitCode {
@@ -23,6 +25,7 @@ fn main() -> ExitCode {
         "test" => test(),
         "arrows" => arrows::check(&root()),
         "sdk" => build().and_then(|()| sdk::check(&root())),
+        "openapi" => build().and_then(|()| openapi::check(&root())),
         "cost" => build().and_then(|()| cost()),
         _ => {
             eprintln!("{TASKS}");
@@ -60,6 +63,8 @@ fn test() -> Result<()> {
     build()?;
     step("official SDKs against the release binary");
     sdk::check(&root())?;
+    step("random requests out of the OpenAPI document");
+    openapi::check(&root())?;
     step("cost in a full database");
     cost()?;
     step("tests");

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -17,24 +17,11 @@ const MODEL: &str = "tollgate/simulated";
 pub fn check(root: &Path) -> Result<()> {
     let (typescript, python) = (root.join("tests/sdk/typescript"), root.join("tests/sdk/python"));
     need("node", "apt-get install nodejs npm")?;
-    need("python3", "apt-get install python3 python3-venv")?;
     if !typescript.join("node_modules/.package-lock.json").exists() {
         eprintln!("installing the TypeScript SDKs (npm)");
         run(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--silent", "--prefix"]).arg(&typescript))?;
     }
-    let venv = root.join("target/sdk-venv");
-    let interpreter = venv.join("bin/python");
-    let marker = venv.join("requirements.txt");
-    let wanted = fs::read(python.join("requirements.txt")).context("tests/sdk/python/requirements.txt")?;
-    if fs::read(&marker).ok().as_ref() != Some(&wanted) {
-        eprintln!("installing the Python SDKs (pip)");
-        run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
-        let requirements = python.join("requirements.txt");
-        run(Command::new(&interpreter)
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
-            .arg(requirements))?;
-        fs::write(&marker, &wanted)?;
-    }
+    let interpreter = venv(root, "sdk-venv", &python.join("requirements.txt"))?;
     let server = Server::start(root)?;
     // Each coverage script runs all others of the OpenRouter SDK.
     for script in ["coverage.mjs", "openai_chat.mjs"] {
@@ -46,6 +33,24 @@ pub fn check(root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A Python with what a list of requirements names, made under `target/` where it is missing or another.
+pub fn venv(root: &Path, name: &str, requirements: &Path) -> Result<PathBuf> {
+    need("python3", "apt-get install python3 python3-venv")?;
+    let venv = root.join("target").join(name);
+    let interpreter = venv.join("bin/python");
+    let marker = venv.join("requirements.txt");
+    let wanted = fs::read(requirements).with_context(|| requirements.display().to_string())?;
+    if fs::read(&marker).ok().as_ref() != Some(&wanted) {
+        eprintln!("installing into target/{name} (pip)");
+        run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+        run(Command::new(&interpreter)
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
+            .arg(requirements))?;
+        fs::write(&marker, &wanted)?;
+    }
+    Ok(interpreter)
+}
+
 fn need(tool: &str, how: &str) -> Result<()> {
     let found = Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
     if !found {
@@ -55,14 +60,15 @@ fn need(tool: &str, how: &str) -> Result<()> {
 }
 
 /// A server with the built-in provider.
-struct Server {
+pub struct Server {
     child: Child,
     url: String,
-    folder: std::path::PathBuf,
+    folder: PathBuf,
 }
 
 impl Server {
-    fn start(root: &Path) -> Result<Self> {
+    /// Starts the release binary on a database of its own.
+    pub fn start(root: &Path) -> Result<Self> {
         let folder = root.join("target").join(format!("sdk-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let config = folder.join("tollgate.toml");
@@ -87,7 +93,8 @@ impl Server {
         Ok(Self { child, url, folder })
     }
 
-    fn drive(&self, script: &mut Command) -> Result<()> {
+    /// Runs a script against it.
+    pub fn drive(&self, script: &mut Command) -> Result<()> {
         script
             .env("TOLLGATE_URL", &self.url)
             .env("TOLLGATE_MANAGEMENT_KEY", MANAGEMENT_KEY)

@@ -4,6 +4,7 @@ mod convert;
 mod error;
 mod extract;
 mod limits;
+mod openapi;
 mod router;
 mod routes;
 mod server;

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
@@ -102,42 +102,15 @@ impl Api {
 
     /// The control plane's routes.
     pub fn router(&self) -> Router {
-        let keys = get(routes::keys::list).post(routes::keys::create);
-        let key = get(routes::keys::get).patch(routes::keys::update).delete(routes::keys::delete);
-        let api = Router::new()
-            .route("/key", get(routes::key::get))
-            .route("/auth/key", get(routes::key::get))
-            .route("/auth/keys", post(routes::oauth::exchange))
-            .route("/auth/keys/code", post(routes::oauth::create_code))
-            .route("/keys", keys)
-            .route("/keys/{hash}", key)
-            .route("/keys/{hash}/rotate", post(routes::keys::rotate))
-            .route("/keys/bulk", post(routes::keys::bulk))
-            .merge(workspaces())
-            .merge(budgets())
-            .merge(guardrails())
-            .route("/activity", get(routes::activity::get))
-            .route("/credits", get(routes::credits::get).post(routes::credits::top_up))
-            .route("/generation", get(routes::generation::get))
-            .route("/models", get(routes::models::list))
-            .route("/models/count", get(routes::models::count))
-            .route("/models/user", get(routes::models::user))
-            // An id is everything that stands there, slashes and all.
-            .route("/models/{*path}", get(routes::models::endpoints))
-            .route("/model/{*id}", get(routes::models::get))
-            .route("/providers", get(routes::providers::list))
-            // Answered past the router; here so that its path is known for other methods.
-            .route("/chat/completions", post(not_found));
         let exposed = EXPOSED.split(", ").filter_map(|name| name.parse::<HeaderName>().ok());
         let cors = CorsLayer::new()
             .allow_origin(Any)
             .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::PUT, Method::DELETE])
             .allow_headers(Any)
             .expose_headers(exposed.collect::<Vec<_>>());
-        Router::new()
-            .nest("/api/v1", api.layer(cors))
-            .route("/health", get(routes::health::health))
-            .route("/ready", get(routes::health::ready))
+        let api = under(api_routes()).layer(cors);
+        under(server_routes())
+            .nest("/api/v1", api)
             .fallback(not_found)
             .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
             .layer(CatchPanicLayer::custom(|_| ApiError::panicked().into_response()))
@@ -186,38 +159,85 @@ async fn route(router: &Router, request: Request<axum::body::Body>) -> http::Res
     response.map(ApiBody::Plain)
 }
 
-fn workspaces() -> Router<Api> {
-    use routes::{members, workspaces};
-    Router::new()
-        .route("/workspaces", get(workspaces::list).post(workspaces::create))
-        .route("/workspaces/{id}", get(workspaces::get).patch(workspaces::update).delete(workspaces::delete))
-        .route("/workspaces/{id}/members", get(members::of_workspace))
-        .route("/workspaces/{id}/members/add", post(members::add))
-        .route("/workspaces/{id}/members/remove", post(members::remove))
-        .route("/organization/members", get(members::list).post(members::create))
-        .route("/organization/members/{user_id}", delete(members::delete))
+/// Paths with what answers there.
+type Routes = Vec<(&'static str, MethodRouter<Api>)>;
+
+fn under(routes: Routes) -> Router<Api> {
+    routes.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods))
 }
 
-fn budgets() -> Router<Api> {
-    use routes::workspace_budgets as budgets;
-    let one = get(budgets::get).put(budgets::put).delete(budgets::delete);
-    Router::new()
-        .route("/workspaces/{id}/budgets", get(budgets::list))
-        .route("/workspaces/{id}/budgets/{interval}", one)
+/// What is served at the root.
+fn server_routes() -> Routes {
+    use routes::{health, reference};
+    vec![
+        ("/health", get(health::health)),
+        ("/ready", get(health::ready)),
+        ("/openapi.json", get(reference::openapi)),
+        ("/docs", get(reference::docs)),
+        ("/llms.txt", get(reference::llms)),
+    ]
 }
 
-fn guardrails() -> Router<Api> {
+/// What is served under `/api/v1`.
+fn api_routes() -> Routes {
+    use routes::{activity, credits, generation, key, keys, models, oauth, providers};
+    let one_key = get(keys::get).patch(keys::update).delete(keys::delete);
+    let mut all = vec![
+        ("/key", get(key::get)),
+        ("/auth/key", get(key::get_by_older_name)),
+        ("/auth/keys", post(oauth::exchange)),
+        ("/auth/keys/code", post(oauth::create_code)),
+        ("/keys", get(keys::list).post(keys::create)),
+        ("/keys/{hash}", one_key),
+        ("/keys/{hash}/rotate", post(keys::rotate)),
+        ("/keys/bulk", post(keys::bulk)),
+        ("/activity", get(activity::get)),
+        ("/credits", get(credits::get).post(credits::top_up)),
+        ("/generation", get(generation::get)),
+        ("/models", get(models::list)),
+        ("/models/count", get(models::count)),
+        ("/models/user", get(models::user)),
+        // An id is everything that stands there, slashes and all.
+        ("/models/{*path}", get(models::endpoints)),
+        ("/model/{*id}", get(models::get)),
+        ("/providers", get(providers::list)),
+        // Answered past the router; here so that its path is known for other methods.
+        ("/chat/completions", post(not_found)),
+    ];
+    all.extend(workspace_routes());
+    all.extend(guardrail_routes());
+    all
+}
+
+fn workspace_routes() -> Routes {
+    use routes::{members, workspace_budgets as budgets, workspaces};
+    let one_budget = get(budgets::get).put(budgets::put).delete(budgets::delete);
+    vec![
+        ("/workspaces", get(workspaces::list).post(workspaces::create)),
+        ("/workspaces/{id}", get(workspaces::get).patch(workspaces::update).delete(workspaces::delete)),
+        ("/workspaces/{id}/members", get(members::of_workspace)),
+        ("/workspaces/{id}/members/add", post(members::add)),
+        ("/workspaces/{id}/members/remove", post(members::remove)),
+        ("/workspaces/{id}/budgets", get(budgets::list)),
+        ("/workspaces/{id}/budgets/{interval}", one_budget),
+        ("/organization/members", get(members::list).post(members::create)),
+        ("/organization/members/{user_id}", delete(members::delete)),
+    ]
+}
+
+fn guardrail_routes() -> Routes {
     use routes::guardrails;
     let one = get(guardrails::get).patch(guardrails::update).delete(guardrails::delete);
-    Router::new()
-        .route("/guardrails", get(guardrails::list).post(guardrails::create))
-        .route("/guardrails/{id}", one)
-        .route("/guardrails/assignments/keys", get(guardrails::all_keys))
-        .route("/guardrails/assignments/members", get(guardrails::all_members))
-        .route("/guardrails/{id}/assignments/keys", get(guardrails::keys).post(guardrails::assign_keys))
-        .route("/guardrails/{id}/assignments/keys/remove", post(guardrails::unassign_keys))
-        .route("/guardrails/{id}/assignments/members", get(guardrails::members).post(guardrails::assign_members))
-        .route("/guardrails/{id}/assignments/members/remove", post(guardrails::unassign_members))
+    vec![
+        ("/guardrails", get(guardrails::list).post(guardrails::create)),
+        ("/guardrails/{id}", one),
+        ("/guardrails/assignments/keys", get(guardrails::all_keys)),
+        ("/guardrails/assignments/members", get(guardrails::all_members)),
+        ("/guardrails/{id}/assignments/keys", get(guardrails::keys).post(guardrails::assign_keys)),
+        ("/guardrails/{id}/assignments/keys/remove", post(guardrails::unassign_keys)),
+        ("/guardrails/{id}/assignments/members", get(guardrails::members).post(guardrails::assign_members)),
+        ("/guardrails/{id}/assignments/members/remove", post(guardrails::unassign_members)),
+    ]
 }
 
 async fn not_found() -> Response {
@@ -259,5 +279,53 @@ impl std::fmt::Display for Chain<'_> {
             source = error.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::openapi::DOCUMENT;
+
+    /// Paths whose parameters hold slashes, as the document has them.
+    const WILD: [(&str, &str); 2] =
+        [("/models/{*path}", "/models/{author}/{slug}/endpoints"), ("/model/{*id}", "/model/{author}/{slug}")];
+
+    /// The methods of each path as the routes themselves know them: `Debug` of axum's routers names them.
+    fn served() -> BTreeMap<String, Vec<String>> {
+        let named = |prefix: &str, routes: Routes| {
+            let routes = routes.into_iter().map(|(path, methods)| {
+                let path = WILD.iter().find(|(wild, _)| *wild == path).map_or(path, |(_, written)| written);
+                (format!("{prefix}{path}"), methods_of(&methods))
+            });
+            routes.collect::<BTreeMap<_, _>>()
+        };
+        let mut all = named("/api/v1", api_routes());
+        all.extend(named("", server_routes()));
+        all
+    }
+
+    fn methods_of(methods: &MethodRouter<Api>) -> Vec<String> {
+        let text = format!("{methods:?}");
+        let all = ["get", "put", "post", "delete", "patch"];
+        let there = |method: &&str| !text.contains(&format!(" {method}: None"));
+        all.into_iter().filter(there).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn what_is_served_is_what_is_documented() {
+        let item = |item: &serde_json::Value| item.as_object().unwrap().keys().cloned().collect::<Vec<String>>();
+        let documented = DOCUMENT["paths"].as_object().unwrap().iter();
+        let documented: BTreeMap<String, Vec<String>> = documented.map(|(path, it)| (path.clone(), item(it))).collect();
+        let served: BTreeMap<_, _> = served()
+            .into_iter()
+            .map(|(path, mut methods)| {
+                methods.sort();
+                (path, methods)
+            })
+            .collect();
+        assert_eq!(served, documented);
     }
 }

@@ -6,6 +6,7 @@ use crate::money::Amount;
 
 /// What was used of one endpoint on one day.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ActivityItem {
     /// `YYYY-MM-DD`, UTC.
     pub date: String,
@@ -33,8 +34,10 @@ pub struct ActivityItem {
     pub reasoning_tokens: u64,
     /// The UUID of the workspace, with `group_by=workspace`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub workspace_id: Option<String>,
     /// The hash of the key, with `group_by=key`. Ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub api_key_hash: Option<String>,
 }

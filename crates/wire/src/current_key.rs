@@ -7,6 +7,7 @@ use crate::money::Amount;
 /// The key that asks.
 #[expect(clippy::struct_excessive_bools, reason = "the fields are the contract's")]
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CurrentKey {
     /// The mask of the secret.
     pub label: String,
@@ -16,6 +17,7 @@ pub struct CurrentKey {
     pub limit_remaining: Option<Amount>,
     /// What calls in flight hold of the limit, USD. Ours.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub limit_held: Option<Amount>,
     /// `daily`, `weekly`, `monthly`, or null for a limit for life.
     pub limit_reset: Option<String>,
@@ -65,6 +67,7 @@ pub struct CurrentKey {
 
 /// A quota of requests.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FreeModelDailyRequests {
     /// Requests today.
     pub used: u32,
@@ -76,6 +79,7 @@ pub struct FreeModelDailyRequests {
 
 /// A budget that applies to a key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyBudget {
     /// Where it comes from: `key_limit`.
     pub scope: String,
@@ -85,6 +89,7 @@ pub struct KeyBudget {
     pub spend_usd: Amount,
     /// Held by calls in flight, USD. Ours.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub held_usd: Amount,
     /// Limit less spend, USD; zero or less refuses until the reset.
     pub remaining_usd: Amount,
@@ -102,6 +107,7 @@ pub struct KeyBudget {
 
 /// A relic.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RateLimit {
     /// Always -1.
     pub requests: i32,

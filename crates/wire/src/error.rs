@@ -5,16 +5,19 @@ use serde_json::Value;
 
 /// `{"error":{…}}`
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErrorEnvelope {
     /// What went wrong.
     pub error: ErrorBody,
     /// The member whose key it was; present after authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub user_id: Option<String>,
 }
 
 /// What went wrong.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ErrorBody {
     /// A sentence for people.
     pub message: String,
@@ -22,6 +25,7 @@ pub struct ErrorBody {
     pub code: u16,
     /// Details for programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false, value_type = Option<Object>))]
     pub metadata: Option<Value>,
 }
 

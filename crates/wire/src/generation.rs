@@ -6,6 +6,7 @@ use crate::money::Amount;
 
 /// A generation that ended.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Generation {
     /// Its id.
     pub id: String,
@@ -95,20 +96,25 @@ pub struct Generation {
     pub session_id: Option<String>,
     /// The caller's id of the request; not kept.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub request_id: Option<String>,
     /// The generation whose answer was served again; there is no response cache here.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub response_cache_source_id: Option<String>,
     /// How its bill was found: `settled`, `estimated`, `implausible`, `released`, `lost`. Ours.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub settlement: String,
     /// What it cost in USD beyond all that was reserved for it: the provider broke its word. Ours.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub overrun: Amount,
 }
 
 /// One try at one provider.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ProviderResponse {
     /// Its HTTP status; null where it never answered.
     pub status: Option<u16>,

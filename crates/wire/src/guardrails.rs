@@ -7,6 +7,7 @@ use crate::money::{Amount, RawAmount};
 
 /// A guardrail.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Guardrail {
     /// UUID.
     pub id: String,
@@ -47,6 +48,7 @@ pub struct Guardrail {
 
 /// Switches of the hosted service: stored and returned.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Switches {
     /// Deprecated.
     pub enforce_zdr: Option<bool>,
@@ -74,45 +76,57 @@ pub struct Switches {
 
 /// The body of `POST /guardrails` and `PATCH /guardrails/{id}`: an absent field stays as it is, null clears.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct GuardrailRequest {
     /// 1 to 200 characters; required to create.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 200))]
     pub name: Option<String>,
     /// 1,000 characters at the most.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 1000))]
     pub description: Option<Option<String>>,
     /// The UUID of a workspace, at creation; default is the default one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(format = "uuid"))]
     pub workspace_id: Option<String>,
     /// USD; set together with `reset_interval`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
     pub limit_usd: Option<Option<RawAmount>>,
     /// `daily`, `weekly` or `monthly`; set together with `limit_usd`.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    #[cfg_attr(feature = "openapi", schema(pattern = "^(daily|weekly|monthly)$"))]
     pub reset_interval: Option<Option<String>>,
     /// Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include_byok_in_budgets: Option<bool>,
     /// One at least, or null.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    #[cfg_attr(feature = "openapi", schema(min_items = 1))]
     pub allowed_models: Option<Option<Vec<String>>>,
     /// One at least, or null.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    #[cfg_attr(feature = "openapi", schema(min_items = 1))]
     pub ignored_models: Option<Option<Vec<String>>>,
     /// One at least, or null.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    #[cfg_attr(feature = "openapi", schema(min_items = 1))]
     pub allowed_providers: Option<Option<Vec<String>>>,
     /// One at least, or null.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    #[cfg_attr(feature = "openapi", schema(min_items = 1))]
     pub ignored_providers: Option<Option<Vec<String>>>,
     /// `global`, `europe` or `us`; one at least, or null.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    #[cfg_attr(feature = "openapi", schema(min_items = 1))]
     pub allowed_data_regions: Option<Option<Vec<String>>>,
     /// Null or empty: filters are not enforced here.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 0))]
     pub content_filters: Option<Option<Vec<serde_json::Value>>>,
     /// Null or empty, for the same reason.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 0))]
     pub content_filter_builtins: Option<Option<Vec<serde_json::Value>>>,
     /// See [`Switches`].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
@@ -151,20 +165,25 @@ pub struct GuardrailRequest {
 
 /// The body of `POST /guardrails/{id}/assignments/keys` and `…/remove`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyHashes {
     /// One at least.
+    #[cfg_attr(feature = "openapi", schema(min_items = 1))]
     pub key_hashes: Vec<String>,
 }
 
 /// The body of `POST /guardrails/{id}/assignments/members` and `…/remove`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MemberUserIds {
     /// One at least.
+    #[cfg_attr(feature = "openapi", schema(min_items = 1))]
     pub member_user_ids: Vec<String>,
 }
 
 /// How many were assigned.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Assigned {
     /// Those that did not have it before.
     pub assigned_count: usize,
@@ -172,6 +191,7 @@ pub struct Assigned {
 
 /// How many were taken away.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Unassigned {
     /// Those that had it.
     pub unassigned_count: usize,
@@ -179,6 +199,7 @@ pub struct Unassigned {
 
 /// A guardrail's assignment to a key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct KeyAssignment {
     /// UUID.
     pub id: String,
@@ -198,6 +219,7 @@ pub struct KeyAssignment {
 
 /// A guardrail's assignment to a member.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct MemberAssignment {
     /// UUID.
     pub id: String,

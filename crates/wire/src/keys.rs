@@ -3,9 +3,11 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::money::{Amount, RawAmount};
+use crate::object;
 
 /// What every answer but the OAuth exchange is wrapped in.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Data<T> {
     /// The payload.
     pub data: T,
@@ -13,6 +15,7 @@ pub struct Data<T> {
 
 /// A key, without its secret.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Key {
     /// The SHA-256 of the first secret, 64 lowercase hex digits: the key's id for life.
     pub hash: String,
@@ -28,6 +31,7 @@ pub struct Key {
     pub limit_remaining: Option<Amount>,
     /// What calls in flight hold of the limit, USD. Ours.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub limit_held: Option<Amount>,
     /// `daily`, `weekly`, `monthly`, or null for a limit for life.
     pub limit_reset: Option<String>,
@@ -67,6 +71,7 @@ pub struct Key {
 
 /// The answer to `POST /keys`: the only one that ever holds the secret.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreatedKey {
     /// The key.
     pub data: Key,
@@ -76,6 +81,7 @@ pub struct CreatedKey {
 
 /// The answer to a deletion.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Deleted {
     /// Always true.
     pub deleted: bool,
@@ -83,49 +89,61 @@ pub struct Deleted {
 
 /// The body of `POST /keys`. Unknown fields are ignored.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateKey {
     /// Free text, not empty.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1))]
     pub name: String,
     /// USD; null or absent is no limit; digits beyond the ninth decimal are dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<RawAmount>,
     /// `daily`, `weekly`, `monthly`, or null.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(pattern = "^(daily|weekly|monthly)$"))]
     pub limit_reset: Option<String>,
     /// Default false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include_byok_in_limit: Option<bool>,
     /// RFC 3339 in UTC with seconds, in the future.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(format = "date-time"))]
     pub expires_at: Option<String>,
     /// A member of the organisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1))]
     pub creator_user_id: Option<String>,
     /// The UUID of a workspace; default is the default one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(format = "uuid"))]
     pub workspace_id: Option<String>,
     /// A partner's identity for the key.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub external: Option<External>,
 }
 
 /// The body of `POST /keys/bulk`. Ours.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateKeys {
     /// 1 to 1,000 of them.
+    #[serde(deserialize_with = "object::list")]
+    #[cfg_attr(feature = "openapi", schema(min_items = 1, max_items = 1000))]
     pub keys: Vec<CreateKey>,
 }
 
 /// The body of `POST /keys/{hash}/rotate`. Ours.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RotateKey {
     /// How long the old secret works on, 30 days at the most; default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(maximum = 2_592_000))]
     pub grace_period_seconds: Option<u64>,
 }
 
 /// A partner's identity for a key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct External {
     /// The partner's own name for whoever uses the key.
     pub user: String,
@@ -133,9 +151,11 @@ pub struct External {
 
 /// The body of `PATCH /keys/{hash}`: an absent field stays as it is, null clears. Unknown fields are ignored.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UpdateKey {
     /// Free text, not empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1))]
     pub name: Option<String>,
     /// Refuse it, or take that back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -145,12 +165,14 @@ pub struct UpdateKey {
     pub limit: Option<Option<RawAmount>>,
     /// `daily`, `weekly`, `monthly`; null for life.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    #[cfg_attr(feature = "openapi", schema(pattern = "^(daily|weekly|monthly)$"))]
     pub limit_reset: Option<Option<String>>,
     /// Whether BYOK usage counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub include_byok_in_limit: Option<bool>,
     /// The UUID of the workspace to move to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(format = "uuid"))]
     pub workspace_id: Option<String>,
 }
 

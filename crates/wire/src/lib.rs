@@ -5,18 +5,26 @@
 #![warn(missing_docs)]
 
 mod activity;
+#[cfg(feature = "openapi")]
+mod chat;
 mod current_key;
 mod error;
 mod generation;
 mod guardrails;
+mod health;
 mod keys;
 mod models;
 mod money;
 mod oauth;
+mod object;
+#[cfg(feature = "openapi")]
+mod query;
 mod usage;
 mod workspaces;
 
 pub use activity::ActivityItem;
+#[cfg(feature = "openapi")]
+pub use chat::{ChatChoice, ChatCompletion, ChatEvent, ChatMessage, ChatRequest, ProviderChoice};
 pub use current_key::{CurrentKey, FreeModelDailyRequests, KeyBudget, RateLimit};
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use generation::{Generation, ProviderResponse};
@@ -24,6 +32,7 @@ pub use guardrails::{
     Assigned, Guardrail, GuardrailRequest, KeyAssignment, KeyHashes, MemberAssignment, MemberUserIds, Switches,
     Unassigned,
 };
+pub use health::Health;
 pub use keys::{CreateKey, CreateKeys, CreatedKey, Data, Deleted, External, Key, RotateKey, UpdateKey};
 pub use models::{
     Architecture, Endpoint, EndpointsArchitecture, Model, ModelEndpoints, ModelLinks, ModelList, ModelsCount,
@@ -31,6 +40,9 @@ pub use models::{
 };
 pub use money::{Amount, RawAmount};
 pub use oauth::{AuthCode, CreateAuthCode, ExchangeAuthCode, ExchangedKey};
+pub use object::Object;
+#[cfg(feature = "openapi")]
+pub use query::{ActivityParams, GenerationParams, KeyParams, ModelPageParams, ModelParams, PageParams};
 pub use usage::{ChatUsage, CompletionTokensDetails, CostDetails, PromptTokensDetails};
 pub use workspaces::{
     AddedMembers, CreateMember, Credits, ListPage, OrganizationMember, PutBudget, RemovedMembers, TopUp, UserIds,

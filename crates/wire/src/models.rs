@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 /// A page of models.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ModelList {
     /// The models.
     pub data: Vec<Model>,
@@ -18,6 +19,7 @@ pub struct ModelList {
 
 /// Links between pages.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PageLinks {
     /// A relative URL, or null on the last page.
     pub next: Option<String>,
@@ -25,6 +27,7 @@ pub struct PageLinks {
 
 /// `GET /models/count`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ModelsCount {
     /// How many models there are.
     pub count: usize,
@@ -32,6 +35,7 @@ pub struct ModelsCount {
 
 /// A model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Model {
     /// `author/slug`.
     pub id: String,
@@ -63,6 +67,7 @@ pub struct Model {
 
 /// What goes in and comes out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Architecture {
     /// `text`, `image`, …
     pub input_modalities: Vec<String>,
@@ -74,6 +79,7 @@ pub struct Architecture {
 
 /// Prices as decimal strings in USD per unit.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Pricing {
     /// Per prompt token.
     pub prompt: String,
@@ -85,17 +91,21 @@ pub struct Pricing {
     pub image: String,
     /// Per cached prompt token, where it differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub input_cache_read: Option<String>,
     /// Per prompt token written to a cache, where it differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub input_cache_write: Option<String>,
     /// Per reasoning token, where it differs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub internal_reasoning: Option<String>,
 }
 
 /// The first provider of a model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TopProvider {
     /// Whether prompts are moderated here; never.
     pub is_moderated: bool,
@@ -107,6 +117,7 @@ pub struct TopProvider {
 
 /// Where more stands.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ModelLinks {
     /// The path of the endpoints of the model.
     pub details: String,
@@ -114,6 +125,7 @@ pub struct ModelLinks {
 
 /// `GET /models/{author}/{slug}/endpoints`: a model and everyone who can be called for it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ModelEndpoints {
     /// `author/slug`.
     pub id: String,
@@ -131,6 +143,7 @@ pub struct ModelEndpoints {
 
 /// What goes in and comes out, with two fields that `GET /models` leaves out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EndpointsArchitecture {
     /// What both have.
     #[serde(flatten)]
@@ -143,6 +156,7 @@ pub struct EndpointsArchitecture {
 
 /// A provider's offer of a model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Endpoint {
     /// `provider | author/slug`
     pub name: String,
@@ -191,6 +205,7 @@ pub struct Endpoint {
 /// Which values of `tool_choice` passed a test. Nothing is tested, so all are false; that `tool_choice` is passed on is said
 /// by `supported_parameters`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[expect(clippy::struct_excessive_bools, reason = "the contract has four")]
 pub struct ToolChoiceSupport {
     /// `auto`
@@ -205,6 +220,7 @@ pub struct ToolChoiceSupport {
 
 /// A provider, in `GET /providers`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Provider {
     /// The slug: it has no other name.
     pub name: String,

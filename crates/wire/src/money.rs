@@ -58,6 +58,37 @@ impl From<Usd> for RawAmount {
     }
 }
 
+/// Amounts in the OpenAPI document: numbers, whatever holds them here.
+#[cfg(feature = "openapi")]
+mod schemas {
+    use utoipa::openapi::RefOr;
+    use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+    use utoipa::{PartialSchema, ToSchema};
+
+    use super::{Amount, RawAmount};
+
+    fn number(minimum: Option<f64>) -> RefOr<Schema> {
+        let number = ObjectBuilder::new().schema_type(Type::Number).minimum(minimum);
+        number.description(Some("US dollars.")).into()
+    }
+
+    impl PartialSchema for Amount {
+        fn schema() -> RefOr<Schema> {
+            number(None)
+        }
+    }
+
+    impl ToSchema for Amount {}
+
+    impl PartialSchema for RawAmount {
+        fn schema() -> RefOr<Schema> {
+            number(Some(0.0))
+        }
+    }
+
+    impl ToSchema for RawAmount {}
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@ use crate::money::RawAmount;
 
 /// The body of `POST /auth/keys/code`. Unknown fields are ignored.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateAuthCode {
     /// Where the app gets the code: https, or http on this machine.
     pub callback_url: String,
@@ -34,6 +35,7 @@ pub struct CreateAuthCode {
 
 /// The answer to `POST /auth/keys/code`: the only one that ever holds the code.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AuthCode {
     /// The code.
     pub id: String,
@@ -45,6 +47,7 @@ pub struct AuthCode {
 
 /// The body of `POST /auth/keys`. Unknown fields are ignored.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ExchangeAuthCode {
     /// The code.
     pub code: String,
@@ -58,6 +61,7 @@ pub struct ExchangeAuthCode {
 
 /// The answer to `POST /auth/keys`, not wrapped in `data`: the only one that ever holds the secret.
 #[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ExchangedKey {
     /// The secret of the key, shown this once.
     pub key: String,

@@ -8,6 +8,7 @@ use crate::money::Amount;
 
 /// What one call consumed and what it cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ChatUsage {
     /// All prompt tokens, by the model's own tokenizer.
     pub prompt_tokens: u64,
@@ -29,6 +30,7 @@ pub struct ChatUsage {
 
 /// Tokens that are part of `prompt_tokens`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PromptTokensDetails {
     /// Tokens read from a cache.
     pub cached_tokens: u64,
@@ -42,6 +44,7 @@ pub struct PromptTokensDetails {
 
 /// What the provider charges for the call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CostDetails {
     /// In all, USD.
     pub upstream_inference_cost: Amount,
@@ -53,6 +56,7 @@ pub struct CostDetails {
 
 /// Tokens that are part of `completion_tokens`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CompletionTokensDetails {
     /// Tokens spent on reasoning.
     pub reasoning_tokens: u64,

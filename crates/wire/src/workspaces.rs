@@ -8,6 +8,7 @@ use crate::money::{Amount, RawAmount};
 /// A workspace.
 #[expect(clippy::struct_excessive_bools, reason = "the fields are the contract's")]
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Workspace {
     /// UUID.
     pub id: String,
@@ -49,15 +50,19 @@ pub struct Workspace {
 
 /// The body of `POST /workspaces` and `PATCH /workspaces/{id}`: an absent field stays as it is, null clears.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkspaceRequest {
     /// 1 to 100 characters; required to create.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100))]
     pub name: Option<String>,
     /// 1 to 50 characters: words of `a-z0-9` joined by hyphens; required to create.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 50, pattern = "^[a-z0-9]+(-[a-z0-9]+)*$"))]
     pub slug: Option<String>,
     /// 500 characters at the most.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 500))]
     pub description: Option<Option<String>>,
     /// See [`Workspace`].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
@@ -82,6 +87,7 @@ pub struct WorkspaceRequest {
     pub is_data_discount_logging_enabled: Option<bool>,
     /// See [`Workspace`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 0.0001, maximum = 1))]
     pub io_logging_sampling_rate: Option<f64>,
     /// See [`Workspace`].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
@@ -90,6 +96,7 @@ pub struct WorkspaceRequest {
 
 /// A part of a list, and how long the whole is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ListPage<T> {
     /// The part.
     pub data: Vec<T>,
@@ -99,6 +106,7 @@ pub struct ListPage<T> {
 
 /// A budget of a workspace.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkspaceBudget {
     /// UUID.
     pub id: String,
@@ -116,6 +124,7 @@ pub struct WorkspaceBudget {
 
 /// One or all budgets of a workspace, and whether BYOK usage eats into them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkspaceBudgets<T> {
     /// The budget, or the budgets.
     pub data: T,
@@ -125,6 +134,7 @@ pub struct WorkspaceBudgets<T> {
 
 /// The body of `PUT /workspaces/{id}/budgets/{interval}`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PutBudget {
     /// USD, more than zero.
     pub limit_usd: RawAmount,
@@ -135,6 +145,7 @@ pub struct PutBudget {
 
 /// A member's place in a workspace.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkspaceMember {
     /// UUID.
     pub id: String,
@@ -150,13 +161,16 @@ pub struct WorkspaceMember {
 
 /// The body of `POST /workspaces/{id}/members/add` and `…/remove`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct UserIds {
     /// 1 to 100 of them.
+    #[cfg_attr(feature = "openapi", schema(min_items = 1, max_items = 100))]
     pub user_ids: Vec<String>,
 }
 
 /// The answer to `POST /workspaces/{id}/members/add`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct AddedMembers {
     /// How many were not there before.
     pub added_count: usize,
@@ -166,6 +180,7 @@ pub struct AddedMembers {
 
 /// The answer to `POST /workspaces/{id}/members/remove`.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RemovedMembers {
     /// How many were there.
     pub removed_count: usize,
@@ -173,6 +188,7 @@ pub struct RemovedMembers {
 
 /// A member of the organisation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct OrganizationMember {
     /// `user_…`
     pub id: String,
@@ -188,6 +204,7 @@ pub struct OrganizationMember {
 
 /// The body of `POST /organization/members`. Ours.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CreateMember {
     /// Unique.
     pub email: String,
@@ -199,11 +216,13 @@ pub struct CreateMember {
     pub last_name: Option<String>,
     /// `org:member`, which is the default, or `org:admin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(pattern = "^org:(admin|member)$"))]
     pub role: Option<String>,
 }
 
 /// `GET /credits` (contract section 6).
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Credits {
     /// What the account was ever topped up by, USD; 0 on an account without a limit.
     pub total_credits: Amount,
@@ -211,14 +230,17 @@ pub struct Credits {
     pub total_usage: Amount,
     /// Whether there is no limit: nothing was ever topped up. Ours.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub unlimited: bool,
     /// What calls in flight hold, USD. Ours.
     #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub held: Amount,
 }
 
 /// The body of `POST /credits`. Ours.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct TopUp {
     /// USD, more than zero, nine decimals at the most.
     pub amount_usd: RawAmount,

@@ -7,6 +7,7 @@ use http::header::CONTENT_ENCODING;
 use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::{DeserializeOwned, Deserializer, Error as _, Visitor, value};
+use tollgate_wire::Object;
 
 use crate::error::ApiError;
 use crate::limits::HttpLimits;
@@ -25,7 +26,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
         let bytes = read_body(&head.headers, body, &limits).await?;
         let (members, mut misspelt) = (members_of::<T>(), None);
         let mut reader = serde_json::Deserializer::from_slice(&bytes);
-        let body = serde_ignored::deserialize(&mut reader, |path| {
+        let body = serde_ignored::deserialize::<_, _, Object<T>>(&mut reader, |path| {
             if misspelt.is_none() {
                 let written = path.to_string();
                 let known = members.iter().find(|known| written.eq_ignore_ascii_case(known));
@@ -41,7 +42,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
             (Ok(_), Some((written, known))) => {
                 Err(ApiError::bad_request(format!("`{written}` is not known; `{known}` is written in lower case")))
             }
-            (Ok(body), None) => Ok(Self(body)),
+            (Ok(Object(body)), None) => Ok(Self(body)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use tollgate_wire::Data;
+use tollgate_wire::{ActivityItem, ActivityParams, Data};
 
 use crate::convert::activity as convert;
 use crate::error::ApiError;
@@ -12,6 +12,19 @@ use crate::router::Api;
 use crate::routes::json;
 
 /// Shows what was used on each completed day, by model and provider.
+#[utoipa::path(
+    get,
+    path = "/api/v1/activity",
+    operation_id = "getActivity",
+    tag = "Account",
+    params(ActivityParams),
+    responses(
+        (status = 200, body = Data<Vec<ActivityItem>>),
+        (status = 403, description = "The key is no management key"),
+        (status = 404, description = "No such key or workspace"),
+    ),
+    security(("management_key" = [])),
+)]
 pub async fn get(State(api): State<Api>, _: Accountant, query: QueryPairs) -> Result<Response, ApiError> {
     let rows = api.app().activity(convert::activity_request(&query)?).await?;
     let data: Vec<_> = rows.into_iter().map(convert::activity_item).collect();

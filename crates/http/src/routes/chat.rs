@@ -8,6 +8,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use http_body::Body;
 use tollgate_gateway::{Answer, AnswerBody, Caller as CallerFacts};
+use tollgate_wire::{ChatCompletion, ChatEvent, ChatRequest};
 
 use crate::error::ApiError;
 use crate::extract::{Caller, read_body};
@@ -17,6 +18,25 @@ use crate::router::{Api, ApiBody, EXPOSED};
 const FACT_CHARACTERS_MAX: usize = 256;
 
 /// Answers a call.
+#[utoipa::path(
+    post,
+    path = "/api/v1/chat/completions",
+    operation_id = "createChatCompletion",
+    tag = "Chat",
+    request_body = ChatRequest,
+    responses(
+        (status = 200, content((ChatCompletion = "application/json"), (ChatEvent = "text/event-stream"))),
+        (status = 402, description = "The credits are spent, or what is left does not reach for this call"),
+        (status = 403, description = "The key's limit, or a budget above it, is spent"),
+        (status = 404, description = "No provider is left that could answer, or no price is known for the model"),
+        (status = 422, description = "The provider found the call unacceptable"),
+        (status = 429, description = "The provider is busy"),
+        (status = 502, description = "The provider failed"),
+        (status = 524, description = "The provider was too slow"),
+        (status = 529, description = "The provider is overloaded"),
+    ),
+    security(("inference_key" = [])),
+)]
 pub async fn chat<B>(api: &Api, request: Request<B>, request_id: &str) -> http::Response<ApiBody>
 where
     B: Body<Data = Bytes>,

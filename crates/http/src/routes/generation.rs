@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use tollgate_store::Credential;
-use tollgate_wire::Data;
+use tollgate_wire::{Data, Generation, GenerationParams};
 
 use crate::convert;
 use crate::error::ApiError;
@@ -13,6 +13,19 @@ use crate::router::Api;
 use crate::routes::json;
 
 /// Shows one generation, at once after its answer. An inference key sees only its own.
+#[utoipa::path(
+    get,
+    path = "/api/v1/generation",
+    operation_id = "getGeneration",
+    tag = "Account",
+    params(GenerationParams),
+    responses(
+        (status = 200, body = Data<Generation>),
+        (status = 403, description = "The generation belongs to another key"),
+        (status = 404, description = "No such generation"),
+    ),
+    security(("management_key" = []), ("inference_key" = [])),
+)]
 pub async fn get(State(api): State<Api>, AnyKey(credential): AnyKey, query: QueryPairs) -> Result<Response, ApiError> {
     let id = query.text("id").ok_or_else(|| ApiError::bad_request("`id` is required"))?;
     let record = api.app().store().generation(id).await?;

@@ -4,7 +4,10 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use tollgate_store::{AssigneeKind, Assignees, WorkspaceRef};
-use tollgate_wire::{Assigned, Data, Deleted, GuardrailRequest, KeyHashes, ListPage, MemberUserIds, Unassigned};
+use tollgate_wire::{
+    Assigned, Data, Deleted, Guardrail, GuardrailRequest, KeyAssignment, KeyHashes, ListPage, MemberAssignment,
+    MemberUserIds, PageParams, Unassigned,
+};
 use uuid::Uuid;
 
 use crate::convert::guardrails as convert;
@@ -16,6 +19,21 @@ use crate::router::Api;
 use crate::routes::json;
 
 /// Lists guardrails, oldest first: of one workspace, or all.
+#[utoipa::path(
+    get,
+    path = "/api/v1/guardrails",
+    operation_id = "listGuardrails",
+    tag = "Guardrails",
+    params(
+        PageParams,
+        ("workspace_id" = Option<String>, Query, format = "uuid", description = "Only of this workspace"),
+    ),
+    responses(
+        (status = 200, body = ListPage<Guardrail>),
+        (status = 404, description = "No such workspace"),
+    ),
+    security(("management_key" = [])),
+)]
 pub async fn list(State(api): State<Api>, _: Manager, query: QueryPairs) -> Result<Response, ApiError> {
     let part = query.page()?;
     let workspace = match query.uuid("workspace_id")? {
@@ -30,6 +48,15 @@ pub async fn list(State(api): State<Api>, _: Manager, query: QueryPairs) -> Resu
 }
 
 /// Creates a guardrail.
+#[utoipa::path(
+    post,
+    path = "/api/v1/guardrails",
+    operation_id = "createGuardrail",
+    tag = "Guardrails",
+    request_body = GuardrailRequest,
+    responses((status = 201, body = Data<Guardrail>)),
+    security(("management_key" = [])),
+)]
 pub async fn create(
     State(api): State<Api>,
     _: Manager,
@@ -45,12 +72,31 @@ pub async fn create(
 }
 
 /// Shows a guardrail.
+#[utoipa::path(
+    get,
+    path = "/api/v1/guardrails/{id}",
+    operation_id = "getGuardrail",
+    tag = "Guardrails",
+    params(("id" = String, Path, description = "The UUID of the guardrail")),
+    responses((status = 200, body = Data<Guardrail>)),
+    security(("management_key" = [])),
+)]
 pub async fn get(State(api): State<Api>, _: Manager, Path(id): Path<String>) -> Result<Response, ApiError> {
     let view = api.app().guardrail(uuid(&id)?).await?;
     Ok(json(StatusCode::OK, &Data { data: convert::guardrail(view) }))
 }
 
 /// Changes a guardrail; a workspace's default one comes into being with its first change.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/guardrails/{id}",
+    operation_id = "updateGuardrail",
+    tag = "Guardrails",
+    params(("id" = String, Path, description = "The UUID of the guardrail")),
+    request_body = GuardrailRequest,
+    responses((status = 200, body = Data<Guardrail>)),
+    security(("management_key" = [])),
+)]
 pub async fn update(
     State(api): State<Api>,
     _: Manager,
@@ -62,6 +108,15 @@ pub async fn update(
 }
 
 /// Deletes a guardrail with its assignments.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/guardrails/{id}",
+    operation_id = "deleteGuardrail",
+    tag = "Guardrails",
+    params(("id" = String, Path, description = "The UUID of the guardrail")),
+    responses((status = 200, body = Deleted)),
+    security(("management_key" = [])),
+)]
 pub async fn delete(State(api): State<Api>, _: Manager, Path(id): Path<String>) -> Result<Response, ApiError> {
     if api.app().delete_guardrail(uuid(&id)?).await? {
         Ok(json(StatusCode::OK, &Deleted { deleted: true }))
@@ -71,6 +126,15 @@ pub async fn delete(State(api): State<Api>, _: Manager, Path(id): Path<String>) 
 }
 
 /// Lists the keys that a guardrail is assigned to.
+#[utoipa::path(
+    get,
+    path = "/api/v1/guardrails/{id}/assignments/keys",
+    operation_id = "listGuardrailKeys",
+    tag = "Guardrails",
+    params(("id" = String, Path, description = "The UUID of the guardrail"), PageParams),
+    responses((status = 200, body = ListPage<KeyAssignment>)),
+    security(("management_key" = [])),
+)]
 pub async fn keys(
     State(api): State<Api>,
     _: Manager,
@@ -81,6 +145,15 @@ pub async fn keys(
 }
 
 /// Lists the members that a guardrail is assigned to.
+#[utoipa::path(
+    get,
+    path = "/api/v1/guardrails/{id}/assignments/members",
+    operation_id = "listGuardrailMembers",
+    tag = "Guardrails",
+    params(("id" = String, Path, description = "The UUID of the guardrail"), PageParams),
+    responses((status = 200, body = ListPage<MemberAssignment>)),
+    security(("management_key" = [])),
+)]
 pub async fn members(
     State(api): State<Api>,
     _: Manager,
@@ -91,16 +164,44 @@ pub async fn members(
 }
 
 /// Lists all assignments to keys.
+#[utoipa::path(
+    get,
+    path = "/api/v1/guardrails/assignments/keys",
+    operation_id = "listKeyAssignments",
+    tag = "Guardrails",
+    params(PageParams),
+    responses((status = 200, body = ListPage<KeyAssignment>)),
+    security(("management_key" = [])),
+)]
 pub async fn all_keys(State(api): State<Api>, _: Manager, query: QueryPairs) -> Result<Response, ApiError> {
     assignments(&api, None, AssigneeKind::Keys, &query).await
 }
 
 /// Lists all assignments to members.
+#[utoipa::path(
+    get,
+    path = "/api/v1/guardrails/assignments/members",
+    operation_id = "listMemberAssignments",
+    tag = "Guardrails",
+    params(PageParams),
+    responses((status = 200, body = ListPage<MemberAssignment>)),
+    security(("management_key" = [])),
+)]
 pub async fn all_members(State(api): State<Api>, _: Manager, query: QueryPairs) -> Result<Response, ApiError> {
     assignments(&api, None, AssigneeKind::Members, &query).await
 }
 
 /// Assigns a guardrail to keys, in the place of any other.
+#[utoipa::path(
+    post,
+    path = "/api/v1/guardrails/{id}/assignments/keys",
+    operation_id = "assignKeys",
+    tag = "Guardrails",
+    params(("id" = String, Path, description = "The UUID of the guardrail")),
+    request_body = KeyHashes,
+    responses((status = 200, body = Assigned)),
+    security(("management_key" = [])),
+)]
 pub async fn assign_keys(
     State(api): State<Api>,
     _: Manager,
@@ -112,6 +213,16 @@ pub async fn assign_keys(
 }
 
 /// Takes a guardrail away from keys.
+#[utoipa::path(
+    post,
+    path = "/api/v1/guardrails/{id}/assignments/keys/remove",
+    operation_id = "unassignKeys",
+    tag = "Guardrails",
+    params(("id" = String, Path, description = "The UUID of the guardrail")),
+    request_body = KeyHashes,
+    responses((status = 200, body = Unassigned)),
+    security(("management_key" = [])),
+)]
 pub async fn unassign_keys(
     State(api): State<Api>,
     _: Manager,
@@ -123,6 +234,16 @@ pub async fn unassign_keys(
 }
 
 /// Assigns a guardrail to members, in the place of any other.
+#[utoipa::path(
+    post,
+    path = "/api/v1/guardrails/{id}/assignments/members",
+    operation_id = "assignMembers",
+    tag = "Guardrails",
+    params(("id" = String, Path, description = "The UUID of the guardrail")),
+    request_body = MemberUserIds,
+    responses((status = 200, body = Assigned)),
+    security(("management_key" = [])),
+)]
 pub async fn assign_members(
     State(api): State<Api>,
     _: Manager,
@@ -134,6 +255,16 @@ pub async fn assign_members(
 }
 
 /// Takes a guardrail away from members.
+#[utoipa::path(
+    post,
+    path = "/api/v1/guardrails/{id}/assignments/members/remove",
+    operation_id = "unassignMembers",
+    tag = "Guardrails",
+    params(("id" = String, Path, description = "The UUID of the guardrail")),
+    request_body = MemberUserIds,
+    responses((status = 200, body = Unassigned)),
+    security(("management_key" = [])),
+)]
 pub async fn unassign_members(
     State(api): State<Api>,
     _: Manager,

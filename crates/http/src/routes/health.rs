@@ -3,19 +3,36 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use serde_json::json as value;
+use tollgate_wire::Health;
 
 use crate::error::ApiError;
 use crate::router::Api;
 use crate::routes::json;
 
-/// Alive.
+/// Says that the process lives.
+#[utoipa::path(
+    get,
+    path = "/health",
+    operation_id = "getHealth",
+    tag = "Server",
+    responses((status = 200, body = Health)),
+)]
 pub async fn health() -> Response {
-    json(StatusCode::OK, &value!({"status": "ok"}))
+    json(StatusCode::OK, &Health { status: "ok".to_owned() })
 }
 
-/// Ready to admit calls.
+/// Says whether calls are admitted.
+#[utoipa::path(
+    get,
+    path = "/ready",
+    operation_id = "getReady",
+    tag = "Server",
+    responses(
+        (status = 200, body = Health),
+        (status = 503, description = "The ledger cannot be written to"),
+    ),
+)]
 pub async fn ready(State(api): State<Api>) -> Result<Response, ApiError> {
     api.app().store().ready().await?;
-    Ok(json(StatusCode::OK, &value!({"status": "ready"})))
+    Ok(json(StatusCode::OK, &Health { status: "ready".to_owned() }))
 }

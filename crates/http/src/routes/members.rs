@@ -3,7 +3,10 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use tollgate_wire::{AddedMembers, CreateMember, Data, Deleted, RemovedMembers, UserIds};
+use tollgate_wire::{
+    AddedMembers, CreateMember, Data, Deleted, ListPage, OrganizationMember, PageParams, RemovedMembers, UserIds,
+    WorkspaceMember,
+};
 
 use crate::convert::workspaces as convert;
 use crate::error::ApiError;
@@ -12,24 +15,63 @@ use crate::router::Api;
 use crate::routes::json;
 
 /// Lists the members of the organisation, oldest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/organization/members",
+    operation_id = "listMembers",
+    tag = "Organization",
+    params(PageParams),
+    responses((status = 200, body = ListPage<OrganizationMember>)),
+    security(("management_key" = [])),
+)]
 pub async fn list(State(api): State<Api>, _: Manager, query: QueryPairs) -> Result<Response, ApiError> {
     let page = api.app().members(query.page()?).await?;
     Ok(json(StatusCode::OK, &convert::page(page, convert::member)))
 }
 
 /// Adds a member. Ours.
+#[utoipa::path(
+    post,
+    path = "/api/v1/organization/members",
+    operation_id = "createMember",
+    tag = "Organization",
+    request_body = CreateMember,
+    responses((status = 201, body = Data<OrganizationMember>)),
+    security(("management_key" = [])),
+)]
 pub async fn create(State(api): State<Api>, _: Manager, Json(body): Json<CreateMember>) -> Result<Response, ApiError> {
     let member = api.app().create_member(convert::member_request(body)?).await?;
     Ok(json(StatusCode::CREATED, &Data { data: convert::member(member) }))
 }
 
 /// Removes a member whose keys are all deleted. Ours.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/organization/members/{user_id}",
+    operation_id = "deleteMember",
+    tag = "Organization",
+    params(("user_id" = String, Path, description = "The member's id, `user_…`")),
+    responses(
+        (status = 200, body = Deleted),
+        (status = 400, description = "The member has active keys"),
+    ),
+    security(("management_key" = [])),
+)]
 pub async fn delete(State(api): State<Api>, _: Manager, Path(user_id): Path<String>) -> Result<Response, ApiError> {
     api.app().remove_member(&user_id).await?;
     Ok(json(StatusCode::OK, &Deleted { deleted: true }))
 }
 
 /// Lists the members of a workspace, longest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/workspaces/{id}/members",
+    operation_id = "listWorkspaceMembers",
+    tag = "Workspaces",
+    params(("id" = String, Path, description = "The UUID of the workspace, or its slug"), PageParams),
+    responses((status = 200, body = ListPage<WorkspaceMember>)),
+    security(("management_key" = [])),
+)]
 pub async fn of_workspace(
     State(api): State<Api>,
     _: Manager,
@@ -43,6 +85,16 @@ pub async fn of_workspace(
 }
 
 /// Adds members to a workspace: all of them, or none.
+#[utoipa::path(
+    post,
+    path = "/api/v1/workspaces/{id}/members/add",
+    operation_id = "addWorkspaceMembers",
+    tag = "Workspaces",
+    params(("id" = String, Path, description = "The UUID of the workspace, or its slug")),
+    request_body = UserIds,
+    responses((status = 200, body = AddedMembers)),
+    security(("management_key" = [])),
+)]
 pub async fn add(
     State(api): State<Api>,
     _: Manager,
@@ -56,6 +108,16 @@ pub async fn add(
 }
 
 /// Removes members from a workspace: all of them, or none.
+#[utoipa::path(
+    post,
+    path = "/api/v1/workspaces/{id}/members/remove",
+    operation_id = "removeWorkspaceMembers",
+    tag = "Workspaces",
+    params(("id" = String, Path, description = "The UUID of the workspace, or its slug")),
+    request_body = UserIds,
+    responses((status = 200, body = RemovedMembers)),
+    security(("management_key" = [])),
+)]
 pub async fn remove(
     State(api): State<Api>,
     _: Manager,

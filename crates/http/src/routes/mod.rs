@@ -12,6 +12,7 @@ pub mod members;
 pub mod models;
 pub mod oauth;
 pub mod providers;
+pub mod reference;
 pub mod workspace_budgets;
 pub mod workspaces;
 

@@ -6,7 +6,7 @@ use http::StatusCode;
 use tollgate_app::Selection;
 use tollgate_domain::guardrail::Reach;
 use tollgate_store::Credential;
-use tollgate_wire::{Data, Model, ModelList, ModelsCount, PageLinks};
+use tollgate_wire::{Data, Model, ModelEndpoints, ModelList, ModelPageParams, ModelParams, ModelsCount, PageLinks};
 
 use crate::convert;
 use crate::error::ApiError;
@@ -20,11 +20,28 @@ const PAGE: u64 = 500;
 const PAGE_MAX: u64 = 1_000;
 
 /// Lists the models that can be called and have what is asked; all of them unless a page is asked for.
+#[utoipa::path(
+    get,
+    path = "/api/v1/models",
+    operation_id = "listModels",
+    tag = "Models",
+    params(ModelParams, ModelPageParams),
+    responses((status = 200, body = ModelList)),
+)]
 pub async fn list(State(api): State<Api>, query: QueryPairs) -> Result<Response, ApiError> {
     page(&api, "/models", &convert::models::selection(&query)?, None, &query)
 }
 
 /// Lists the models that the key can call: what its guardrails leave.
+#[utoipa::path(
+    get,
+    path = "/api/v1/models/user",
+    operation_id = "listModelsOfKey",
+    tag = "Models",
+    params(ModelPageParams),
+    responses((status = 200, body = ModelList)),
+    security(("management_key" = []), ("inference_key" = [])),
+)]
 pub async fn user(State(api): State<Api>, AnyKey(who): AnyKey, query: QueryPairs) -> Result<Response, ApiError> {
     let reach = match &who {
         Credential::Inference(key) => key.reach.as_deref(),
@@ -34,13 +51,32 @@ pub async fn user(State(api): State<Api>, AnyKey(who): AnyKey, query: QueryPairs
 }
 
 /// Counts the models that can be called and have what is asked.
+#[utoipa::path(
+    get,
+    path = "/api/v1/models/count",
+    operation_id = "countModels",
+    tag = "Models",
+    params(ModelParams),
+    responses((status = 200, body = Data<ModelsCount>)),
+)]
 pub async fn count(State(api): State<Api>, query: QueryPairs) -> Result<Response, ApiError> {
     let selection = convert::models::selection(&query)?;
     let count = selection.of(api.app().catalogue().models()).len();
     Ok(json(StatusCode::OK, &Data { data: ModelsCount { count } }))
 }
 
-/// `GET /api/v1/model/{author}/{slug}`: one model, by its whole id. A `:free` at its end is a part of it.
+/// Shows one model, by its whole id. A `:free` at its end is a part of it.
+#[utoipa::path(
+    get,
+    path = "/api/v1/model/{author}/{slug}",
+    operation_id = "getModel",
+    tag = "Models",
+    params(
+        ("author" = String, Path, description = "The author, the first part of the id of the model"),
+        ("slug" = String, Path, description = "The rest of the id, a suffix such as `:free` included"),
+    ),
+    responses((status = 200, body = Data<Model>)),
+)]
 pub async fn get(State(api): State<Api>, Path(id): Path<String>) -> Result<Response, ApiError> {
     let catalogue = api.app().catalogue();
     let found = catalogue.model(&id).and_then(|model| model.offers().next().map(|offer| (model, offer)));
@@ -48,7 +84,18 @@ pub async fn get(State(api): State<Api>, Path(id): Path<String>) -> Result<Respo
     Ok(json(StatusCode::OK, &Data { data: convert::models::model(model, offer, api.app().started_at()) }))
 }
 
-/// `GET /api/v1/models/{author}/{slug}/endpoints`: everyone who can be called for a model.
+/// Lists everyone who can be called for a model, first choice first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/models/{author}/{slug}/endpoints",
+    operation_id = "listEndpoints",
+    tag = "Models",
+    params(
+        ("author" = String, Path, description = "The author, the first part of the id of the model"),
+        ("slug" = String, Path, description = "The rest of the id, a suffix such as `:free` included"),
+    ),
+    responses((status = 200, body = Data<ModelEndpoints>)),
+)]
 pub async fn endpoints(State(api): State<Api>, Path(path): Path<String>) -> Result<Response, ApiError> {
     let id = path.strip_suffix("/endpoints").ok_or_else(|| ApiError::not_found("Resource not found"))?;
     let catalogue = api.app().catalogue();

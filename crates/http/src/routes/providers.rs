@@ -10,6 +10,13 @@ use crate::router::Api;
 use crate::routes::json;
 
 /// Lists the providers that can be called for some model.
+#[utoipa::path(
+    get,
+    path = "/api/v1/providers",
+    operation_id = "listProviders",
+    tag = "Models",
+    responses((status = 200, body = Data<Vec<Provider>>)),
+)]
 pub async fn list(State(api): State<Api>) -> Response {
     let catalogue = api.app().catalogue();
     let data: Vec<Provider> = catalogue.providers().into_iter().map(convert::models::provider).collect();

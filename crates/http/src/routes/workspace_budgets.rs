@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use tollgate_wire::{Deleted, PutBudget};
+use tollgate_wire::{Deleted, PutBudget, WorkspaceBudget, WorkspaceBudgets};
 
 use crate::convert::workspaces as convert;
 use crate::error::ApiError;
@@ -12,12 +12,36 @@ use crate::router::Api;
 use crate::routes::json;
 
 /// Lists the budgets of a workspace, the broadest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/workspaces/{id}/budgets",
+    operation_id = "listWorkspaceBudgets",
+    tag = "Workspaces",
+    params(("id" = String, Path, description = "The UUID of the workspace, or its slug")),
+    responses((status = 200, body = WorkspaceBudgets<Vec<WorkspaceBudget>>)),
+    security(("management_key" = [])),
+)]
 pub async fn list(State(api): State<Api>, _: Manager, Path(id): Path<String>) -> Result<Response, ApiError> {
     let workspace = api.app().known_workspace(&convert::workspace_ref(&id)).await?;
     Ok(json(StatusCode::OK, &convert::budgets(&workspace)))
 }
 
 /// Shows the budget of one interval.
+#[utoipa::path(
+    get,
+    path = "/api/v1/workspaces/{id}/budgets/{interval}",
+    operation_id = "getWorkspaceBudget",
+    tag = "Workspaces",
+    params(
+        ("id" = String, Path, description = "The UUID of the workspace, or its slug"),
+        ("interval" = String, Path, pattern = "^(daily|weekly|monthly|lifetime)$", description = "`daily`, `weekly`, `monthly` or `lifetime`"),
+    ),
+    responses(
+        (status = 200, body = WorkspaceBudgets<WorkspaceBudget>),
+        (status = 400, description = "No such interval"),
+    ),
+    security(("management_key" = [])),
+)]
 pub async fn get(
     State(api): State<Api>,
     _: Manager,
@@ -30,6 +54,19 @@ pub async fn get(
 }
 
 /// Sets the budget of one interval.
+#[utoipa::path(
+    put,
+    path = "/api/v1/workspaces/{id}/budgets/{interval}",
+    operation_id = "putWorkspaceBudget",
+    tag = "Workspaces",
+    params(
+        ("id" = String, Path, description = "The UUID of the workspace, or its slug"),
+        ("interval" = String, Path, pattern = "^(daily|weekly|monthly|lifetime)$", description = "`daily`, `weekly`, `monthly` or `lifetime`"),
+    ),
+    request_body = PutBudget,
+    responses((status = 200, body = WorkspaceBudgets<WorkspaceBudget>)),
+    security(("management_key" = [])),
+)]
 pub async fn put(
     State(api): State<Api>,
     _: Manager,
@@ -44,6 +81,21 @@ pub async fn put(
 }
 
 /// Removes the budget of one interval; once more does no harm.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/workspaces/{id}/budgets/{interval}",
+    operation_id = "deleteWorkspaceBudget",
+    tag = "Workspaces",
+    params(
+        ("id" = String, Path, description = "The UUID of the workspace, or its slug"),
+        ("interval" = String, Path, pattern = "^(daily|weekly|monthly|lifetime)$", description = "`daily`, `weekly`, `monthly` or `lifetime`"),
+    ),
+    responses(
+        (status = 200, body = Deleted),
+        (status = 400, description = "No such interval"),
+    ),
+    security(("management_key" = [])),
+)]
 pub async fn delete(
     State(api): State<Api>,
     _: Manager,

@@ -29,23 +29,12 @@ enum For {
     Accountants,
 }
 
-#[tokio::test]
-async fn every_endpoint_answers_each_credential_as_the_contract_says() {
+/// Every endpoint, with a request that changes nothing: what it is asked matters less than who asks.
+fn endpoints() -> Vec<(&'static str, String, Value, For)> {
     use For::{Accountants, All, Callers, Keys, Managers};
-    let app = TestApp::start().await;
-    let expired = app.key().expires_at("2026-01-15T12:30:00Z").create().await;
-    let (disabled, deleted, alive) = (app.key().create().await, app.key().create().await, app.key().create().await);
-    app.manager.update_key(&disabled.hash, &serde_json::from_str(r#"{"disabled":true}"#).unwrap()).await.unwrap();
-    app.manager.delete_key(&deleted.hash).await.unwrap();
-    let expires_at = Some(Timestamp::parse_utc("2026-01-15T12:30:00Z").unwrap());
-    let reading = Powers { read_only: true, expires_at: None };
-    let (_, reader) = app.app.create_management_key("reader", reading).await.unwrap();
-    let (_, late) = app.app.create_management_key("late", Powers { read_only: false, expires_at }).await.unwrap();
-    app.clock.advance(std::time::Duration::from_mins(31));
     let call = json!({"model": MODEL, "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]});
     let (hash, guardrail) = ("0".repeat(64), format!("/guardrails/{NOBODY}"));
-    // What it is asked matters less than who asks: none of these requests changes anything.
-    let endpoints: Vec<(&str, String, Value, For)> = vec![
+    vec![
         ("GET", "/key".to_owned(), Value::Null, Keys),
         ("GET", "/auth/key".to_owned(), Value::Null, Keys),
         ("GET", "/generation?id=gen-1-AAAAAAAAAAAAAAAAAAAA".to_owned(), Value::Null, Keys),
@@ -96,7 +85,23 @@ async fn every_endpoint_answers_each_credential_as_the_contract_says() {
         ("GET", "/activity".to_owned(), Value::Null, Accountants),
         ("GET", "/credits".to_owned(), Value::Null, Accountants),
         ("POST", "/credits".to_owned(), json!({"amount_usd": 0}), Accountants),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn every_endpoint_answers_each_credential_as_the_contract_says() {
+    use For::{Accountants, All, Callers, Keys, Managers};
+    let app = TestApp::start().await;
+    let expired = app.key().expires_at("2026-01-15T12:30:00Z").create().await;
+    let (disabled, deleted, alive) = (app.key().create().await, app.key().create().await, app.key().create().await);
+    app.manager.update_key(&disabled.hash, &serde_json::from_str(r#"{"disabled":true}"#).unwrap()).await.unwrap();
+    app.manager.delete_key(&deleted.hash).await.unwrap();
+    let expires_at = Some(Timestamp::parse_utc("2026-01-15T12:30:00Z").unwrap());
+    let reading = Powers { read_only: true, expires_at: None };
+    let (_, reader) = app.app.create_management_key("reader", reading).await.unwrap();
+    let (_, late) = app.app.create_management_key("late", Powers { read_only: false, expires_at }).await.unwrap();
+    app.clock.advance(std::time::Duration::from_mins(31));
+    let endpoints = endpoints();
     let dead = [
         ("unknown", "sk-or-v1-x"),
         ("expired", &expired.secret),

@@ -47,6 +47,8 @@ async fn keys_that_make_no_sense_are_not_created() {
         ("{", "not valid JSON"),
         ("", "not valid JSON"),
         ("[]", "Invalid request parameters"),
+        (r#"["x", 5, "daily"]"#, "expected an object"),
+        (r#"{"name":"x","external":["user"]}"#, "expected an object"),
         ("{}", "name"),
         (r#"{"name":""}"#, "`name` must not be empty"),
         (r#"{"name":"  "}"#, "`name` must not be empty"),

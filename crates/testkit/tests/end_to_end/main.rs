@@ -10,6 +10,7 @@ mod crashes;
 mod disk;
 mod models;
 mod oauth;
+mod openapi;
 mod organization;
 mod patience;
 mod races;

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use tollgate_wire::{CreatedKey, Data};
+use tollgate_wire::{CreateKeys, CreatedKey, Data};
 
 use crate::convert;
 use crate::error::ApiError;
@@ -12,6 +12,15 @@ use crate::router::Api;
 use crate::routes::json;
 
 /// Creates many keys or none, and shows their secrets, this once.
+#[utoipa::path(
+    post,
+    path = "/api/v1/keys/bulk",
+    operation_id = "createKeys",
+    tag = "Keys",
+    request_body(content((CreateKeys = "application/json"), (String = "text/csv"))),
+    responses((status = 201, body = Data<Vec<CreatedKey>>)),
+    security(("management_key" = [])),
+)]
 pub async fn bulk(State(api): State<Api>, _: Manager, Bulk(bodies): Bulk) -> Result<Response, ApiError> {
     let requests = bodies
         .into_iter()

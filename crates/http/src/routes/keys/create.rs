@@ -12,6 +12,15 @@ use crate::router::Api;
 use crate::routes::json;
 
 /// Creates a key and shows its secret, this once.
+#[utoipa::path(
+    post,
+    path = "/api/v1/keys",
+    operation_id = "createKey",
+    tag = "Keys",
+    request_body = CreateKey,
+    responses((status = 201, body = CreatedKey)),
+    security(("management_key" = [])),
+)]
 pub async fn create(State(api): State<Api>, _: Manager, Json(body): Json<CreateKey>) -> Result<Response, ApiError> {
     let request = convert::keys::key_request(body)?;
     let (view, secret) = api.app().create_key(request).await?;

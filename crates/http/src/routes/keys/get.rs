@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use tollgate_wire::Data;
+use tollgate_wire::{Data, Key};
 
 use crate::convert;
 use crate::error::ApiError;
@@ -13,6 +13,15 @@ use crate::routes::json;
 use crate::routes::keys::{hash, not_found};
 
 /// Shows one key, disabled and expired ones included.
+#[utoipa::path(
+    get,
+    path = "/api/v1/keys/{hash}",
+    operation_id = "getKey",
+    tag = "Keys",
+    params(("hash" = String, Path, description = "The hash of the key, or of its newest secret")),
+    responses((status = 200, body = Data<Key>)),
+    security(("management_key" = [])),
+)]
 pub async fn get(State(api): State<Api>, _: Manager, Path(text): Path<String>) -> Result<Response, ApiError> {
     let view = api.app().key(&hash(&text)?).await?.ok_or_else(not_found)?;
     Ok(json(StatusCode::OK, &Data { data: convert::keys::key(view) }))

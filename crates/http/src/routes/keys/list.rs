@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use tollgate_store::WorkspaceRef;
-use tollgate_wire::{Data, Key};
+use tollgate_wire::{Data, Key, KeyParams};
 
 use crate::convert;
 use crate::error::ApiError;
@@ -13,6 +13,18 @@ use crate::router::Api;
 use crate::routes::json;
 
 /// Lists a page of 100 keys of a workspace, newest first.
+#[utoipa::path(
+    get,
+    path = "/api/v1/keys",
+    operation_id = "listKeys",
+    tag = "Keys",
+    params(KeyParams),
+    responses(
+        (status = 200, body = Data<Vec<Key>>),
+        (status = 404, description = "No such workspace"),
+    ),
+    security(("management_key" = [])),
+)]
 pub async fn list(State(api): State<Api>, _: Manager, query: QueryPairs) -> Result<Response, ApiError> {
     let (disabled, expired) = (query.flag("include_disabled")?, query.flag("include_expired")?);
     let offset = query.count("offset")?.unwrap_or(0);

@@ -8,13 +8,13 @@ mod list;
 mod rotate;
 mod update;
 
-pub use bulk::bulk;
-pub use create::create;
-pub use delete::delete;
-pub use get::get;
-pub use list::list;
-pub use rotate::rotate;
-pub use update::update;
+pub use bulk::*;
+pub use create::*;
+pub use delete::*;
+pub use get::*;
+pub use list::*;
+pub use rotate::*;
+pub use update::*;
 
 use tollgate_domain::KeyHash;
 

@@ -13,6 +13,16 @@ use crate::routes::json;
 use crate::routes::keys::hash;
 
 /// Gives a key a new secret and shows it, this once. Hash, budget and history stay.
+#[utoipa::path(
+    post,
+    path = "/api/v1/keys/{hash}/rotate",
+    operation_id = "rotateKey",
+    tag = "Keys",
+    params(("hash" = String, Path, description = "The hash of the key, or of its newest secret")),
+    request_body = RotateKey,
+    responses((status = 200, body = CreatedKey)),
+    security(("management_key" = [])),
+)]
 pub async fn rotate(
     State(api): State<Api>,
     _: Manager,

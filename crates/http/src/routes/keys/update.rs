@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use tollgate_store::WorkspaceRef;
-use tollgate_wire::{Data, UpdateKey};
+use tollgate_wire::{Data, Key, UpdateKey};
 
 use crate::convert;
 use crate::error::ApiError;
@@ -14,6 +14,16 @@ use crate::routes::json;
 use crate::routes::keys::hash;
 
 /// Renames, re-limits, moves, enables or disables one key.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/keys/{hash}",
+    operation_id = "updateKey",
+    tag = "Keys",
+    params(("hash" = String, Path, description = "The hash of the key, or of its newest secret")),
+    request_body = UpdateKey,
+    responses((status = 200, body = Data<Key>)),
+    security(("management_key" = [])),
+)]
 pub async fn update(
     State(api): State<Api>,
     _: Manager,

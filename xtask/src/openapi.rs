@@ -1,0 +1,15 @@
+//! Random requests out of the OpenAPI document, against the release binary: no 5xx, nothing that is not declared.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::sdk::{Server, venv};
+
+/// Installs what is missing, starts a server, and asks it.
+pub fn check(root: &Path) -> Result<()> {
+    let folder = root.join("tests/openapi");
+    let interpreter = venv(root, "openapi-venv", &folder.join("requirements.txt"))?;
+    Server::start(root)?.drive(Command::new(interpreter).arg(folder.join("check.py")))
+}
