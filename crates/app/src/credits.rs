@@ -11,6 +11,9 @@ pub enum TopUpError {
     /// Nothing is nothing.
     #[error("`amount_usd` must be more than zero")]
     Zero,
+    /// The sum of all top-ups would not fit an amount.
+    #[error("`amount_usd` is too large beside the credits that are there")]
+    TooLarge,
     /// The store failed.
     #[error("the credits could not be stored")]
     Store(#[from] StoreError),
@@ -33,7 +36,7 @@ impl App {
         if amount <= Usd::ZERO {
             return Err(TopUpError::Zero);
         }
-        let credits = self.store().top_up(amount, note).await?;
+        let credits = self.store().top_up(amount, note).await?.map_err(|_| TopUpError::TooLarge)?;
         tracing::info!(%amount, "account topped up");
         Ok(credits)
     }

@@ -1,6 +1,7 @@
 //! A guardrail: a budget, and which models and providers may be called, for the keys and members it is assigned to.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -146,41 +147,40 @@ pub struct Assignment<Id> {
 }
 
 /// Which models and providers all guardrails that apply to a call leave: allow-lists intersect, the others add up.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reach {
-    allowed_models: Vec<Vec<String>>,
-    ignored_models: Vec<String>,
-    allowed_providers: Vec<Vec<String>>,
-    ignored_providers: Vec<String>,
-}
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach(Vec<Arc<Guardrail>>);
 
 impl Reach {
     /// What these guardrails leave; `None` where they leave everything.
-    pub fn of<'a>(guardrails: impl Iterator<Item = &'a GuardrailRules>) -> Option<Self> {
-        let mut reach = Self::default();
-        for rules in guardrails {
-            reach.allowed_models.extend(rules.allowed_models.clone());
-            reach.allowed_providers.extend(rules.allowed_providers.clone());
-            reach.ignored_models.extend(rules.ignored_models.iter().flatten().cloned());
-            reach.ignored_providers.extend(rules.ignored_providers.iter().flatten().cloned());
-        }
-        (reach != Self::default()).then_some(reach)
+    pub fn of<'a>(guardrails: impl Iterator<Item = &'a Arc<Guardrail>>) -> Option<Self> {
+        let narrowing: Vec<_> = guardrails.filter(|guardrail| guardrail.rules.narrows()).cloned().collect();
+        (!narrowing.is_empty()).then_some(Self(narrowing))
     }
 
     /// Whether `model` may be called.
     pub fn model(&self, model: &str) -> bool {
-        within(&self.allowed_models, &self.ignored_models, model)
+        self.0.iter().all(|g| within(g.rules.allowed_models.as_ref(), g.rules.ignored_models.as_ref(), model))
     }
 
     /// Whether `provider` may answer.
     pub fn provider(&self, provider: &str) -> bool {
-        within(&self.allowed_providers, &self.ignored_providers, provider)
+        self.0.iter().all(|g| within(g.rules.allowed_providers.as_ref(), g.rules.ignored_providers.as_ref(), provider))
     }
 }
 
-fn within(allowed: &[Vec<String>], ignored: &[String], name: &str) -> bool {
-    let named = |list: &[String]| list.iter().any(|entry| entry == name);
-    allowed.iter().all(|list| named(list)) && !named(ignored)
+impl GuardrailRules {
+    /// Whether there is any model or provider that they do not leave.
+    const fn narrows(&self) -> bool {
+        self.allowed_models.is_some()
+            || self.ignored_models.is_some()
+            || self.allowed_providers.is_some()
+            || self.ignored_providers.is_some()
+    }
+}
+
+fn within(allowed: Option<&Vec<String>>, ignored: Option<&Vec<String>>, name: &str) -> bool {
+    let named = |list: &Vec<String>| list.iter().any(|entry| entry == name);
+    allowed.is_none_or(named) && !ignored.is_some_and(named)
 }
 
 #[cfg(test)]
@@ -197,10 +197,20 @@ mod tests {
             ignored_providers: list(&["p"]),
             ..GuardrailRules::default()
         };
-        let reach = Reach::of([&first, &second].into_iter()).unwrap();
+        let guardrail = |rules| {
+            Arc::new(Guardrail {
+                id: GuardrailId(1),
+                uuid: Uuid::nil(),
+                workspace: WorkspaceId(1),
+                rules,
+                created_at: Timestamp::default(),
+                updated_at: None,
+            })
+        };
+        let reach = Reach::of([&guardrail(first), &guardrail(second)].into_iter()).unwrap();
         let left: Vec<_> = ["a", "b", "c", "d", "e"].into_iter().filter(|model| reach.model(model)).collect();
         assert_eq!(left, ["b"]);
         assert!(reach.provider("q") && !reach.provider("p"));
-        assert_eq!(Reach::of([&GuardrailRules::default()].into_iter()), None);
+        assert_eq!(Reach::of([&guardrail(GuardrailRules::default())].into_iter()), None);
     }
 }

@@ -123,7 +123,7 @@ impl Gateway {
     /// Understands the call and finds who may answer it.
     fn admit(&self, caller: &Caller, body: Bytes) -> Result<(ChatRequest, Vec<Candidate>), ChatError> {
         let request = ChatRequest::parse(body)?;
-        let candidates = self.candidates(&request, caller.key.reach.as_deref())?;
+        let candidates = self.candidates(&request, caller.key.reach.as_ref())?;
         self.shared.steps.reached(Step::Admitted);
         Ok((request, candidates))
     }

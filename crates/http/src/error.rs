@@ -441,7 +441,7 @@ impl From<ActivityError> for ApiError {
 impl From<TopUpError> for ApiError {
     fn from(error: TopUpError) -> Self {
         match error {
-            TopUpError::Zero => Self::bad_request(error.to_string()),
+            TopUpError::Zero | TopUpError::TooLarge => Self::bad_request(error.to_string()),
             TopUpError::Store(error) => error.into(),
         }
     }

@@ -1,12 +1,11 @@
 //! The account's credits: summed in memory, written through the queue.
 
-use std::convert::Infallible;
-
 use async_trait::async_trait;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 use tollgate_domain::Usd;
 use tollgate_domain::ledger::{MoneyKind, Scope};
+use tollgate_domain::money::MoneyError;
 use tollgate_domain::time::{WindowKind, Windows};
 use tollgate_store::{CreditStore, Credits, StoreError};
 
@@ -26,27 +25,21 @@ impl CreditStore for SqliteStore {
         Ok(state.credits(&Windows::at(now)))
     }
 
-    async fn top_up(&self, amount: Usd, note: &str) -> Result<Credits, StoreError> {
-        let topped: Result<Credits, Infallible> = self
-            .change(|state, now| {
-                let windows = Windows::at(now);
-                let before = state.credits(&windows);
-                let entry = |amount: Usd, note: &str| {
-                    let values =
-                        vec![Value::from(amount.nanos()), Value::from(note.to_owned()), Value::from(now.micros())];
-                    statement(ADD, values)
-                };
-                let mut statements = Vec::new();
-                let base = before.total.unwrap_or_else(|| {
-                    statements.push(entry(before.used, OPENING));
-                    before.used
-                });
-                statements.push(entry(amount, note));
-                state.book.rules.credits = Some([base, amount].into_iter().sum());
-                Ok((state.credits(&windows), statements))
-            })
-            .await?;
-        Ok(topped.unwrap_or_else(|never| match never {}))
+    async fn top_up(&self, amount: Usd, note: &str) -> Result<Result<Credits, MoneyError>, StoreError> {
+        self.change(|state, now| {
+            let windows = Windows::at(now);
+            let before = state.credits(&windows);
+            let total = before.total.unwrap_or(before.used).plus(amount)?;
+            let entry = |amount: Usd, note: &str| {
+                let values = vec![Value::from(amount.nanos()), Value::from(note.to_owned()), Value::from(now.micros())];
+                statement(ADD, values)
+            };
+            let opening = before.total.is_none().then(|| entry(before.used, OPENING));
+            let statements = opening.into_iter().chain([entry(amount, note)]).collect();
+            state.book.rules.credits = Some(total);
+            Ok((state.credits(&windows), statements))
+        })
+        .await
     }
 }
 

@@ -1,7 +1,5 @@
 //! Keys: looked up in memory, written through the queue.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use tollgate_domain::guardrail::Reach;
 use tollgate_domain::key::{Key, KeyChange, NewKey};
@@ -25,7 +23,7 @@ impl KeyStore for SqliteStore {
         let usable = |key: &Key| key.secrets.open(hash, now) && key.usable_at(now).is_ok();
         Ok(account.filter(|account| usable(&account.key)).map(|account| {
             let key = &account.key;
-            let reach = Reach::of(state.book.rules.guardrails_of(key).map(|guardrail| &guardrail.rules)).map(Arc::new);
+            let reach = Reach::of(state.book.rules.guardrails_of(key));
             Credential::Inference(InferenceKey { id: key.id, hash: key.hash, workspace: key.workspace, reach })
         }))
     }

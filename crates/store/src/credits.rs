@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use tollgate_domain::Usd;
+use tollgate_domain::money::MoneyError;
 
 use crate::StoreError;
 
@@ -22,6 +23,7 @@ pub trait CreditStore: Send + Sync {
     /// How they stand.
     async fn credits(&self) -> Result<Credits, StoreError>;
 
-    /// Adds to them; the first time what was spent before is added too. In force, and durable, when this returns.
-    async fn top_up(&self, amount: Usd, note: &str) -> Result<Credits, StoreError>;
+    /// Adds to them; the first time what was spent before is added too. In force, and durable, when this returns. A sum
+    /// that does not fit an amount is refused, and nothing is added.
+    async fn top_up(&self, amount: Usd, note: &str) -> Result<Result<Credits, MoneyError>, StoreError>;
 }

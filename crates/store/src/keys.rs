@@ -1,7 +1,5 @@
 //! Keys and their balances.
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 use tollgate_domain::guardrail::Reach;
 use tollgate_domain::key::{KeyChange, ManagementKey, NewKey};
@@ -32,7 +30,7 @@ pub struct InferenceKey {
     /// Its workspace.
     pub workspace: WorkspaceId,
     /// What its guardrails leave; `None` is everything.
-    pub reach: Option<Arc<Reach>>,
+    pub reach: Option<Reach>,
 }
 
 /// What a scope has spent, per kind of money and window, at one instant.

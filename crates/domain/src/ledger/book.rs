@@ -267,7 +267,9 @@ impl Book {
             return true;
         }
         let key = open.spender.key;
-        let usable = self.keys.get(&key).is_some_and(|account| account.key.usable_at(now).is_ok());
+        // A key that moved meanwhile answers to other budgets than those that the call was admitted by.
+        let stayed = |key: &Key| key.workspace == open.spender.workspace && key.usable_at(now).is_ok();
+        let usable = self.keys.get(&key).is_some_and(|account| stayed(&account.key));
         let (windows, present) = (Windows::at(open.admitted_at), Windows::at(now));
         // It is booked where it was admitted: once that window has ended, nobody knows any more what fits there.
         let fits = |state: &BudgetState| {
@@ -428,6 +430,25 @@ mod tests {
             2 => (0_i64..20 * 86_400_000_000).prop_map(|micros| Step::Wait { micros }),
         ];
         proptest::collection::vec(step, 1..80)
+    }
+
+    #[test]
+    fn a_hold_is_not_raised_in_a_workspace_that_its_key_has_left() {
+        let mut book = Book::default();
+        book.insert_key(key(None, None));
+        let mut home = workspace();
+        let limit = Usd::from_nanos(50);
+        let now = Timestamp::from_micros(1_700_000_000_000_000);
+        home.budgets = home.budgets.with(WindowKind::Lifetime, limit, Uuid::nil(), now).unwrap();
+        book.rules.put_workspace(home);
+        let row = GenerationRow(1);
+        book.reserve(row, KeyId(1), &bound(40), MoneyKind::Credits, now).unwrap();
+        let away = KeyChange { workspace: Some(WorkspaceId(2)), ..KeyChange::default() };
+        book.change_key(KeyId(1), away, now);
+        assert!(!book.raise(row, Usd::from_nanos(60), now), "50 is all that the first workspace has");
+        let held = book.balance(Scope::Workspace(WorkspaceId(1))).unwrap();
+        let windows = Windows::at(now);
+        assert_eq!(held.held(MoneyKind::Credits, WindowKind::Lifetime, &windows), Usd::from_nanos(40));
     }
 
     proptest! {

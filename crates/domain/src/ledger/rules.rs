@@ -1,5 +1,7 @@
 //! The budgets that apply to a key, from every layer, in the contract's order of enforcement (section 3).
 
+use std::sync::Arc;
+
 use foldhash::HashMap;
 
 use super::{Budget, BudgetScope, Scope};
@@ -13,7 +15,7 @@ use crate::workspace::{Workspace, WorkspaceId};
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     workspaces: HashMap<WorkspaceId, Workspace>,
-    guardrails: HashMap<GuardrailId, Guardrail>,
+    guardrails: HashMap<GuardrailId, Arc<Guardrail>>,
     /// The guardrails that apply to all traffic of a workspace.
     defaults: HashMap<WorkspaceId, GuardrailId>,
     of_keys: HashMap<KeyId, GuardrailId>,
@@ -49,11 +51,11 @@ impl Rules {
         if default == Some(guardrail.uuid) {
             self.defaults.insert(guardrail.workspace, guardrail.id);
         }
-        self.guardrails.insert(guardrail.id, guardrail);
+        self.guardrails.insert(guardrail.id, Arc::new(guardrail));
     }
 
     /// Removes a guardrail with its assignments.
-    pub fn remove_guardrail(&mut self, id: GuardrailId) -> Option<Guardrail> {
+    pub fn remove_guardrail(&mut self, id: GuardrailId) -> Option<Arc<Guardrail>> {
         self.defaults.retain(|_, default| *default != id);
         self.of_keys.retain(|_, guardrail| *guardrail != id);
         self.of_members.retain(|_, guardrail| *guardrail != id);
@@ -62,12 +64,12 @@ impl Rules {
 
     /// A guardrail.
     pub fn guardrail(&self, id: GuardrailId) -> Option<&Guardrail> {
-        self.guardrails.get(&id)
+        self.guardrails.get(&id).map(AsRef::as_ref)
     }
 
     /// The guardrails, in no order.
     pub fn guardrails(&self) -> impl Iterator<Item = &Guardrail> {
-        self.guardrails.values()
+        self.guardrails.values().map(AsRef::as_ref)
     }
 
     /// Assigns a guardrail to a key in the place of any other, or takes it away.
@@ -88,7 +90,7 @@ impl Rules {
 
     /// The guardrails that apply to a key, in the order in which their budgets are enforced: its workspace's default, its
     /// member's, its own.
-    pub fn guardrails_of(&self, key: &Key) -> impl Iterator<Item = &Guardrail> {
+    pub fn guardrails_of(&self, key: &Key) -> impl Iterator<Item = &Arc<Guardrail>> {
         let ids = [
             self.defaults.get(&key.workspace),
             key.creator.and_then(|member| self.of_members.get(&member)),

@@ -44,7 +44,7 @@ pub async fn list(State(api): State<Api>, query: QueryPairs) -> Result<Response,
 )]
 pub async fn user(State(api): State<Api>, AnyKey(who): AnyKey, query: QueryPairs) -> Result<Response, ApiError> {
     let reach = match &who {
-        Credential::Inference(key) => key.reach.as_deref(),
+        Credential::Inference(key) => key.reach.as_ref(),
         Credential::Management(_) => None,
     };
     page(&api, "/models/user", &Selection::default(), reach, &query)

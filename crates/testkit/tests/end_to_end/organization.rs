@@ -345,6 +345,8 @@ async fn credits_begin_with_what_was_spent_and_end_with_a_402() {
     assert_eq!(topped.status, 201);
     let topped = json_of(&topped);
     assert_eq!((nanos(&topped["data"]["total_credits"]), &topped["data"]["unlimited"]), (560, &json!(false)));
+    let beyond = ask(m, Method::POST, "/credits", Some(json!({"amount_usd": 9_223_372_036_u64}))).await;
+    assert_eq!(beyond.status, 400, "all top-ups together must fit an amount, or the sum could never be read again");
     let app = app.restart().await;
     let client = app.manager.with_key(&secret);
     let dear = call(&client, 100).await;
