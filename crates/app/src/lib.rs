@@ -10,6 +10,7 @@ pub mod members;
 pub mod oauth;
 mod random;
 mod selection;
+pub mod vault;
 pub mod workspaces;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tollgate_store::{Store, StoreError};
 pub use catalogue::{Catalogue, Model, Offer};
 pub use random::{OsRandom, Random, RandomError};
 pub use selection::{Order, PriceRange, Selection};
+pub use vault::Vault;
 
 /// What an operator decides about the whole server.
 #[derive(Clone, Debug)]
@@ -32,6 +34,19 @@ pub struct Settings {
     pub public_url: String,
     /// The limit of keys that apps get for a code, where none is asked for.
     pub oauth_default_limit: Option<Usd>,
+    /// What secrets are sealed with; without it none are kept.
+    pub vault: Option<Vault>,
+}
+
+/// Why the product does not start on a database.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// What is sealed in the database was sealed with another key.
+    #[error("the database belongs to another encryption key")]
+    OtherVault,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// The product: everything a handler, a page or a command may ask for.
@@ -48,9 +63,14 @@ impl App {
     /// The product on a storage engine, with a catalogue still empty.
     ///
     /// # Errors
-    /// The engine cannot tell the time.
-    pub async fn new(store: Arc<dyn Store>, random: Arc<dyn Random>, settings: Settings) -> Result<Self, StoreError> {
+    /// [`StartError`].
+    pub async fn new(store: Arc<dyn Store>, random: Arc<dyn Random>, settings: Settings) -> Result<Self, StartError> {
         let started_at = store.now().await?;
+        if let Some(vault) = &settings.vault
+            && !store.same_vault(vault.check()).await?
+        {
+            return Err(StartError::OtherVault);
+        }
         let catalogue = Arc::new(ArcSwap::from_pointee(Catalogue::default()));
         Ok(Self { store, random, settings: Arc::new(settings), catalogue, started_at })
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tollgate_app::{App, OsRandom, Random, Settings};
+use tollgate_app::{App, OsRandom, Random, Settings, StartError};
 use tollgate_domain::KeySecret;
 use tollgate_gateway::{Gateway, Limits, NoSteps, Steps, Tasks};
 use tollgate_http::{Api, HttpLimits, Server, tls_config};
@@ -17,6 +17,7 @@ use tollgate_store_sqlite::{OpenError, Options, SqliteStore};
 use crate::admin;
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
+use crate::vault;
 
 /// What a test puts in the place of the real thing.
 pub struct Parts {
@@ -84,11 +85,20 @@ pub fn open_store(config: &Config, parts: &Parts) -> Result<SqliteStore, Failure
 ///
 /// # Errors
 /// The store does not answer.
-pub async fn open_app(config: &Config, store: &SqliteStore, public_url: String) -> Result<App, Failure> {
+pub async fn open_app(
+    config: &Config,
+    store: &SqliteStore,
+    public_url: String,
+    environment: impl Fn(&str) -> Option<String>,
+) -> Result<App, Failure> {
     let store: Arc<dyn Store> = Arc::new(store.clone());
     let oauth_default_limit = config.oauth.default_limit()?;
-    let settings = Settings { key_prefix: config.keys.prefix.clone(), public_url, oauth_default_limit };
-    App::new(store, Arc::new(OsRandom), settings).await.map_err(failed)
+    let vault = Some(vault::open(&config.database.sqlite_path()?, store.as_ref(), environment).await?);
+    let settings = Settings { key_prefix: config.keys.prefix.clone(), public_url, oauth_default_limit, vault };
+    App::new(store, Arc::new(OsRandom), settings).await.map_err(|error| match error {
+        StartError::OtherVault => vault::other_key(),
+        StartError::Store(error) => failed(error),
+    })
 }
 
 /// Binds, opens, recovers and publishes; nothing is served until [`Booted::run`].
@@ -110,7 +120,7 @@ pub async fn boot(
     let address = listener.local_addr().map_err(failed)?;
     let public_url = config.public_url(&address.to_string());
     let store = open_store(config, &parts)?;
-    let app = open_app(config, &store, public_url.clone()).await?;
+    let app = open_app(config, &store, public_url.clone(), &environment).await?;
     app.publish(endpoints).await.map_err(failed)?;
     let tasks = Tasks::default();
     let limits = Limits {

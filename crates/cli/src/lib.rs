@@ -7,3 +7,4 @@ pub mod commands;
 pub mod config;
 pub mod failure;
 pub mod output;
+mod vault;

@@ -117,6 +117,8 @@ pub struct State {
     pub rollups: Rollups,
     /// Authorization codes that were not exchanged, some of them expired.
     pub codes: HashMap<CodeHash, AuthCode>,
+    /// Tells the key that secrets are sealed with from others, once there is one.
+    pub vault: Option<[u8; 16]>,
     /// Keys that were used since the last fold.
     pub used: HashMap<KeyId, Timestamp>,
 }

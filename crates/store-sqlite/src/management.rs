@@ -1,12 +1,18 @@
 //! Management keys.
 
+use std::convert::Infallible;
+
 use async_trait::async_trait;
+use rusqlite::types::Value;
 use tollgate_domain::key::{ManagementKey, ManagementKeyId};
 use tollgate_store::{ManagementStore, NewManagementKey, StoreError};
 
 use crate::committer::Ticket;
 use crate::engine::{SqliteStore, State};
-use crate::record::Record;
+use crate::record::{Record, SET_META, statement};
+
+/// The name under which the check of the encryption key is kept.
+pub const VAULT: &str = "vault";
 
 #[async_trait]
 impl ManagementStore for SqliteStore {
@@ -31,6 +37,22 @@ impl ManagementStore for SqliteStore {
         };
         self.wait(ticket).await?;
         Ok(Some(created))
+    }
+
+    async fn same_vault(&self, check: [u8; 16]) -> Result<bool, StoreError> {
+        let compared = self.change(|state, _| {
+            if let Some(known) = state.vault {
+                return Ok::<_, Infallible>((known == check, Vec::new()));
+            }
+            state.vault = Some(check);
+            let values = vec![Value::from(VAULT.to_owned()), Value::from(check.to_vec())];
+            Ok((true, vec![statement(SET_META, values)]))
+        });
+        compared.await.map(|same| same.unwrap_or_else(|never| match never {}))
+    }
+
+    async fn has_vault(&self) -> Result<bool, StoreError> {
+        Ok(self.state.lock().vault.is_some())
     }
 
     async fn management_keys(&self) -> Result<Vec<ManagementKey>, StoreError> {

@@ -88,7 +88,11 @@ pub fn recover(connection: &mut Connection, seed: &[u8; 32], now: Timestamp) -> 
     book.rules.credits = crate::credits::load(&tx)?;
     let next_row = next(&tx, "SELECT max(row) FROM reservations")?;
     let id_key: [u8; 16] = tx.query_row("SELECT value FROM meta WHERE name = 'id_key'", [], |row| row.get(0))?;
+    let vault = tx
+        .query_row("SELECT value FROM meta WHERE name = ?1", [crate::management::VAULT], |row| row.get(0))
+        .optional()?;
     let state = State {
+        vault,
         next_key: next(&tx, "SELECT max(id) FROM keys")?,
         next_correction: next(&tx, "SELECT max(id) FROM corrections")?,
         next_price: next(&tx, "SELECT max(id) FROM price_versions")?,

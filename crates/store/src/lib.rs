@@ -3,6 +3,7 @@
 //! Engines implement these traits; everything above holds them as `dyn`. A refusal is a value, `Err` is a fault.
 #![warn(missing_docs)]
 
+mod act;
 mod activity;
 mod catalogue;
 mod clock;
@@ -19,6 +20,7 @@ mod oauth;
 mod page;
 mod workspaces;
 
+pub use act::{Act, Actor, Keep, KeptAnswer};
 pub use activity::{Activity, ActivityQuery, ActivityRow, ActivityStore};
 pub use catalogue::{CatalogueStore, PricedEndpoint};
 pub use clock::{Clock, Reading, SystemClock};

@@ -28,6 +28,13 @@ pub trait ManagementStore: Send + Sync {
     /// Creates the first management key; `None`, and nothing done, where one ever existed.
     async fn bootstrap_management_key(&self, key: NewManagementKey) -> Result<Option<ManagementKey>, StoreError>;
 
+    /// Whether `check` is that of the key that secrets in this database are sealed with. The first one that is asked
+    /// about is, from then on.
+    async fn same_vault(&self, check: [u8; 16]) -> Result<bool, StoreError>;
+
+    /// Whether secrets were ever sealed with a key.
+    async fn has_vault(&self) -> Result<bool, StoreError>;
+
     /// Those in force, oldest first.
     async fn management_keys(&self) -> Result<Vec<ManagementKey>, StoreError>;
 

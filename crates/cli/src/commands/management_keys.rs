@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::admin::{self, Ask, ManagementKeyLine, Tell};
 use crate::boot::{Parts, open_app, open_store};
 use crate::cli::ConfigFile;
+use crate::cli::variable;
 use crate::commands::keys::instant;
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
@@ -66,7 +67,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
 async fn perform(config: &Config, ask: Ask) -> Result<Tell, Failure> {
     match open_store(config, &Parts::default()) {
         Ok(store) => {
-            let app = open_app(config, &store, String::new()).await?;
+            let app = open_app(config, &store, String::new(), variable).await?;
             let told = admin::perform(&app, ask).await;
             store.close().await.map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
             Ok(told)

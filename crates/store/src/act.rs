@@ -1,0 +1,57 @@
+//! Who changes something, and what is kept of the answer.
+
+use tollgate_domain::key::ManagementKeyId;
+
+/// Who does what management does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Actor {
+    /// Whoever has this management key.
+    Management {
+        /// Its number.
+        id: ManagementKeyId,
+        /// Its name at the time.
+        name: String,
+    },
+    /// Whoever runs commands on the database itself.
+    Operator,
+    /// The configuration, at start.
+    Config,
+    /// An app, with a code that it was given.
+    App,
+}
+
+/// An answer that the same request gets again (DESIGN section 6, "idempotent replays").
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeptAnswer {
+    /// What finds it: known only to who has the caller's secret and its idempotency key.
+    pub id: [u8; 32],
+    /// The SHA-256 of the request.
+    pub request: [u8; 32],
+    /// Status and body, sealed.
+    pub sealed: Vec<u8>,
+}
+
+/// Makes the answer to be kept out of what was created.
+pub type Keep<T> = Box<dyn FnOnce(&T) -> KeptAnswer + Send>;
+
+/// Something that is created: by whom, and what is kept of the answer, written together with it or not at all.
+pub struct Act<T> {
+    /// Who does it.
+    pub by: Actor,
+    /// What is kept, where the caller may ask again.
+    pub keep: Option<Keep<T>>,
+}
+
+impl<T> From<Actor> for Act<T> {
+    fn from(by: Actor) -> Self {
+        Self { by, keep: None }
+    }
+}
+
+impl<T: 'static> Act<T> {
+    /// The same act, seen from where another value is made of a `T`.
+    pub fn over<U>(self, made: impl FnOnce(&U) -> T + Send + 'static) -> Act<U> {
+        let keep = self.keep.map(|keep| -> Keep<U> { Box::new(move |value: &U| keep(&made(value))) });
+        Act { by: self.by, keep }
+    }
+}
