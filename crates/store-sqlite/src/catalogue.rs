@@ -5,8 +5,9 @@ use rusqlite::OptionalExtension;
 use serde_json::json;
 use tollgate_domain::Price;
 use tollgate_domain::model::{Endpoint, PriceVersion};
-use tollgate_store::{CatalogueStore, PricedEndpoint, StoreError};
+use tollgate_store::{Actor, CatalogueStore, Change, Facts, PricedEndpoint, StoreError};
 
+use crate::audit::entry;
 use crate::engine::SqliteStore;
 use crate::record::Record;
 
@@ -44,8 +45,11 @@ impl SqliteStore {
             let version = PriceVersion(state.next_price);
             state.next_price = state.next_price.saturating_add(1);
             let (model, provider) = (endpoint.model.clone(), endpoint.provider.clone());
-            let record = Record::PublishPrice { version, model, provider, content, at };
-            (version, Self::enqueue(&mut state, record))
+            let record = Record::PublishPrice { version, model, provider, content: content.clone(), at };
+            state.queue.push(record);
+            let change = Change::new("price.publish", format!("{}@{}", endpoint.model, endpoint.provider))
+                .made(Facts::default().with("version", version.0).with("endpoint", content.as_str()));
+            (version, Self::enqueue(&mut state, Record::Run(vec![entry(&Actor::Config, at, &change)])))
         };
         self.wait(ticket).await?;
         tracing::info!(model = endpoint.model, provider = endpoint.provider, version = version.0, "new price version");

@@ -7,8 +7,9 @@ use tollgate_domain::Usd;
 use tollgate_domain::ledger::{MoneyKind, Scope};
 use tollgate_domain::money::MoneyError;
 use tollgate_domain::time::{WindowKind, Windows};
-use tollgate_store::{CreditStore, Credits, StoreError};
+use tollgate_store::{Act, Change, CreditStore, Credits, Facts, StoreError};
 
+use crate::audit::finish;
 use crate::engine::{SqliteStore, State};
 use crate::record::statement;
 
@@ -25,7 +26,12 @@ impl CreditStore for SqliteStore {
         Ok(state.credits(&Windows::at(now)))
     }
 
-    async fn top_up(&self, amount: Usd, note: &str) -> Result<Result<Credits, MoneyError>, StoreError> {
+    async fn top_up(
+        &self,
+        amount: Usd,
+        note: &str,
+        act: Act<Credits>,
+    ) -> Result<Result<Credits, MoneyError>, StoreError> {
         self.change(|state, now| {
             let windows = Windows::at(now);
             let before = state.credits(&windows);
@@ -35,9 +41,14 @@ impl CreditStore for SqliteStore {
                 statement(ADD, values)
             };
             let opening = before.total.is_none().then(|| entry(before.used, OPENING));
-            let statements = opening.into_iter().chain([entry(amount, note)]).collect();
+            let mut statements: Vec<_> = opening.into_iter().chain([entry(amount, note)]).collect();
             state.book.rules.credits = Some(total);
-            Ok((state.credits(&windows), statements))
+            let credits = state.credits(&windows);
+            let change = Change::new("credits.add", "account")
+                .ended(Facts::default().with("total", before.total))
+                .made(Facts::default().with("total", total).with("amount_usd", amount).with("note", note));
+            statements.extend(finish(act, &credits, now, [&change]));
+            Ok((credits, statements))
         })
         .await
     }

@@ -153,6 +153,8 @@ pub struct SqliteStore {
     pub(crate) committer: Arc<Committer<State>>,
     pub(crate) next_row: Arc<AtomicI64>,
     pub(crate) cipher: IdCipher,
+    /// Held by whoever corrects a charge.
+    pub(crate) adjusting: Arc<tokio::sync::Mutex<()>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -179,6 +181,7 @@ impl SqliteStore {
             committer,
             next_row: Arc::new(AtomicI64::new(recovered.next_row.0)),
             cipher: recovered.cipher,
+            adjusting: Arc::default(),
             clock: options.clock,
         })
     }

@@ -13,11 +13,12 @@ use tollgate_domain::time::LimitReset;
 use tollgate_domain::workspace::{Workspace, WorkspaceId};
 use tollgate_domain::{KeyHash, Timestamp, Usd};
 use tollgate_store::{
-    Assignee, AssigneeKind, Assignees, AssignmentView, GuardrailRefused, GuardrailStore, GuardrailView, Page,
-    PageQuery, StoreError,
+    Act, Actor, Assignee, AssigneeKind, Assignees, AssignmentView, Audited, Change, Facts, GuardrailRefused,
+    GuardrailStore, GuardrailView, Page, PageQuery, StoreError,
 };
 use uuid::Uuid;
 
+use crate::audit::{entry, finish};
 use crate::engine::{SqliteStore, State};
 use crate::record::{Statement, statement};
 use crate::rows;
@@ -72,12 +73,16 @@ impl GuardrailStore for SqliteStore {
         uuid: Uuid,
         workspace: WorkspaceId,
         rules: GuardrailRules,
+        act: Act<GuardrailView>,
     ) -> Result<GuardrailView, StoreError> {
         let created = self
             .change(|state, now| {
                 let id = GuardrailId(state.take_id());
                 let guardrail = Guardrail { id, uuid, workspace, rules, created_at: now, updated_at: None };
-                state.store_guardrail(guardrail)
+                let (view, mut statements) = state.store_guardrail(guardrail)?;
+                let change = told("guardrail.create", &view).made(view.facts());
+                statements.extend(finish(act, &view, now, [&change]));
+                Ok::<_, GuardrailRefused>((view, statements))
             })
             .await?;
         created.map_err(|_| StoreError::Corrupt("a workspace vanished while a guardrail was created".to_owned()))
@@ -87,6 +92,7 @@ impl GuardrailStore for SqliteStore {
         &self,
         uuid: Uuid,
         change: GuardrailChange,
+        by: &Actor,
     ) -> Result<Result<GuardrailView, GuardrailRefused>, StoreError> {
         self.change(|state, now| {
             let owner = state.book.rules.workspaces().find(|workspace| workspace.default_guardrail() == uuid);
@@ -103,25 +109,39 @@ impl GuardrailStore for SqliteStore {
                 }
                 (None, None) => return Err(GuardrailRefused::Unknown),
             };
+            let was = state.guardrail_view(&before).ok_or(GuardrailRefused::Unknown)?;
             let rules = before.rules.apply(change).map_err(GuardrailRefused::Budget)?;
-            state.store_guardrail(Guardrail { rules, ..before })
+            let (view, mut statements) = state.store_guardrail(Guardrail { rules, ..before })?;
+            let change = told("guardrail.update", &view).turned(&was.facts(), &view.facts());
+            statements.push(entry(by, now, &change));
+            Ok((view, statements))
         })
         .await
     }
 
-    async fn delete_guardrail(&self, uuid: Uuid) -> Result<bool, StoreError> {
+    async fn delete_guardrail(&self, uuid: Uuid, by: &Actor) -> Result<bool, StoreError> {
         let deleted: Result<(), GuardrailRefused> = self
-            .change(|state, _| {
-                let id = state.find_guardrail(uuid).ok_or(GuardrailRefused::Unknown)?.id;
-                Ok(((), state.drop_guardrail(id)))
+            .change(|state, now| {
+                let guardrail = state.find_guardrail(uuid).ok_or(GuardrailRefused::Unknown)?;
+                let (id, view) = (guardrail.id, state.guardrail_view(guardrail).ok_or(GuardrailRefused::Unknown)?);
+                let mut statements = state.drop_guardrail(id);
+                statements.push(entry(by, now, &told("guardrail.delete", &view).ended(view.facts())));
+                Ok(((), statements))
             })
             .await?;
         Ok(deleted.is_ok())
     }
 
-    async fn assign(&self, uuid: Uuid, assignees: Assignees) -> Result<Result<usize, GuardrailRefused>, StoreError> {
+    async fn assign(
+        &self,
+        uuid: Uuid,
+        assignees: Assignees,
+        act: Act<usize>,
+    ) -> Result<Result<usize, GuardrailRefused>, StoreError> {
         self.change(|state, now| {
-            let guardrail = state.find_guardrail(uuid).ok_or(GuardrailRefused::Unknown)?.id;
+            let found = state.find_guardrail(uuid).ok_or(GuardrailRefused::Unknown)?;
+            let (guardrail, workspace) = (found.id, state.workspace_uuid(found.workspace));
+            let (mut statements, mut changes) = (Vec::new(), Vec::new());
             let fresh = |name: &str| (Uuid::new_v5(&uuid, name.as_bytes()), now);
             match assignees {
                 Assignees::Keys(hashes) => {
@@ -131,14 +151,13 @@ impl GuardrailStore for SqliteStore {
                         .zip(&hashes)
                         .filter(|(key, _)| state.key_guardrails.get(key).is_none_or(|a| a.guardrail != guardrail))
                         .collect();
-                    let mut statements = Vec::new();
                     for (key, hash) in &new {
                         let (uuid, created_at) = fresh(hash);
                         state.book.rules.assign_key(*key, Some(guardrail));
                         state.key_guardrails.insert(*key, Assignment { uuid, guardrail, to: *key, created_at });
                         statements.push(assignment(ASSIGN_KEY, key.0, guardrail, uuid, created_at));
+                        changes.push((*hash).clone());
                     }
-                    Ok((new.len(), statements))
                 }
                 Assignees::Members(user_ids) => {
                     let members = state.member_ids(&user_ids)?;
@@ -147,7 +166,6 @@ impl GuardrailStore for SqliteStore {
                         .zip(&user_ids)
                         .filter(|(id, _)| state.member_guardrails.get(id).is_none_or(|a| a.guardrail != guardrail))
                         .collect();
-                    let mut statements = Vec::new();
                     for (member, user_id) in &new {
                         let (uuid, created_at) = fresh(user_id);
                         state.book.rules.assign_member(*member, Some(guardrail));
@@ -155,30 +173,47 @@ impl GuardrailStore for SqliteStore {
                             .member_guardrails
                             .insert(*member, Assignment { uuid, guardrail, to: *member, created_at });
                         statements.push(assignment(ASSIGN_MEMBER, member.0, guardrail, uuid, created_at));
+                        changes.push((*user_id).clone());
                     }
-                    Ok((new.len(), statements))
                 }
             }
+            let assigned = changes.len();
+            let changes = assignments_told("guardrail.assign", changes, uuid, workspace);
+            statements.extend(finish(act, &assigned, now, &changes));
+            Ok((assigned, statements))
         })
         .await
     }
 
-    async fn unassign(&self, uuid: Uuid, assignees: Assignees) -> Result<Result<usize, GuardrailRefused>, StoreError> {
-        self.change(|state, _| {
-            let guardrail = state.find_guardrail(uuid).ok_or(GuardrailRefused::Unknown)?.id;
-            let statements: Vec<Statement> = match assignees {
+    async fn unassign(
+        &self,
+        uuid: Uuid,
+        assignees: Assignees,
+        act: Act<usize>,
+    ) -> Result<Result<usize, GuardrailRefused>, StoreError> {
+        self.change(|state, now| {
+            let found = state.find_guardrail(uuid).ok_or(GuardrailRefused::Unknown)?;
+            let (guardrail, workspace) = (found.id, state.workspace_uuid(found.workspace));
+            let taken: Vec<(Statement, String)> = match assignees {
                 Assignees::Keys(hashes) => {
-                    let mut keys = state.key_ids(&hashes)?;
-                    keys.retain(|key| state.key_guardrails.get(key).is_some_and(|a| a.guardrail == guardrail));
-                    keys.into_iter().filter_map(|key| state.unassign_key(key)).collect()
+                    let mut keys: Vec<_> = state.key_ids(&hashes)?.into_iter().zip(hashes).collect();
+                    keys.retain(|(key, _)| state.key_guardrails.get(key).is_some_and(|a| a.guardrail == guardrail));
+                    keys.into_iter().filter_map(|(key, hash)| Some((state.unassign_key(key)?, hash))).collect()
                 }
                 Assignees::Members(user_ids) => {
-                    let mut members = state.member_ids(&user_ids)?;
-                    members.retain(|id| state.member_guardrails.get(id).is_some_and(|a| a.guardrail == guardrail));
-                    members.into_iter().filter_map(|member| state.unassign_member(member)).collect()
+                    let mut members: Vec<_> = state.member_ids(&user_ids)?.into_iter().zip(user_ids).collect();
+                    members.retain(|(id, _)| state.member_guardrails.get(id).is_some_and(|a| a.guardrail == guardrail));
+                    members
+                        .into_iter()
+                        .filter_map(|(id, user_id)| Some((state.unassign_member(id)?, user_id)))
+                        .collect()
                 }
             };
-            Ok((statements.len(), statements))
+            let count = taken.len();
+            let (mut statements, names): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
+            let changes = assignments_told("guardrail.unassign", names, uuid, workspace);
+            statements.extend(finish(act, &count, now, &changes));
+            Ok((count, statements))
         })
         .await
     }
@@ -198,6 +233,20 @@ impl GuardrailStore for SqliteStore {
         views.sort_by_key(|view| (view.assignment.created_at, view.assignment.uuid));
         Ok(Page::of(views, page))
     }
+}
+
+/// A change to a guardrail.
+fn told(action: &'static str, view: &GuardrailView) -> Change {
+    Change::new(action, view.guardrail.uuid.to_string()).within(view.workspace)
+}
+
+/// A change for each key or member that a guardrail was assigned to or taken away from.
+fn assignments_told(action: &'static str, names: Vec<String>, guardrail: Uuid, workspace: Option<Uuid>) -> Vec<Change> {
+    let change = |name: String| {
+        let made = Facts::default().with("guardrail_id", &guardrail.to_string());
+        Change { workspace, ..Change::new(action, name).made(made) }
+    };
+    names.into_iter().map(change).collect()
 }
 
 /// The fixed name of a workspace's default guardrail (contract section 10).

@@ -6,8 +6,11 @@ use tollgate_domain::key::{Key, KeyChange, NewKey};
 use tollgate_domain::ledger::KeyAccount;
 use tollgate_domain::time::Windows;
 use tollgate_domain::{KeyHash, KeyId, Timestamp};
-use tollgate_store::{Credential, InferenceKey, KeyQuery, KeySpend, KeyStore, KeyView, Rotation, StoreError};
+use tollgate_store::{
+    Act, Actor, Audited, Change, Credential, InferenceKey, KeyQuery, KeySpend, KeyStore, KeyView, Rotation, StoreError,
+};
 
+use crate::audit::{entry, finish};
 use crate::engine::{SqliteStore, State};
 use crate::listing::Kind;
 use crate::record::Record;
@@ -28,9 +31,9 @@ impl KeyStore for SqliteStore {
         }))
     }
 
-    async fn create_keys(&self, keys: Vec<NewKey>) -> Result<Option<Vec<KeyView>>, StoreError> {
+    async fn create_keys(&self, keys: Vec<NewKey>, act: Act<Vec<KeyView>>) -> Result<Option<Vec<KeyView>>, StoreError> {
         self.check_writable()?;
-        let (views, tickets) = {
+        let (views, ticket) = {
             let (mut state, now) = self.lock_seen();
             let gone = |key: &NewKey| {
                 key.creator.is_some_and(|member| !state.members.contains_key(&member))
@@ -39,28 +42,37 @@ impl KeyStore for SqliteStore {
             if keys.iter().any(gone) {
                 return Ok(None);
             }
-            let (mut views, mut tickets) = (Vec::new(), Vec::new());
+            let (mut views, mut changes) = (Vec::new(), Vec::new());
             for key in keys {
                 let key = state.insert_key(key, now);
-                views.extend(state.view(key.id, now));
+                if let Some(view) = state.view(key.id, now) {
+                    changes.push(
+                        Change::new("key.create", view.key.hash.to_string()).within(view.workspace).made(view.facts()),
+                    );
+                    views.push(view);
+                }
                 // They enter the queue under one lock, and so are written in one group.
-                tickets.push(Self::enqueue(&mut state, Record::CreateKey(Box::new(key))));
+                state.queue.push(Record::CreateKey(Box::new(key)));
             }
-            (views, tickets)
+            let statements = finish(act, &views, now, &changes);
+            (views, Self::enqueue(&mut state, Record::Run(statements)))
         };
-        for ticket in tickets {
-            self.wait(ticket).await?;
-        }
+        self.wait(ticket).await?;
         Ok(Some(views))
     }
 
-    async fn rotate_key(&self, hash: &KeyHash, rotation: Rotation) -> Result<Option<KeyView>, StoreError> {
+    async fn rotate_key(
+        &self,
+        hash: &KeyHash,
+        rotation: Rotation,
+        act: Act<KeyView>,
+    ) -> Result<Option<KeyView>, StoreError> {
         self.check_writable()?;
         let (view, ticket) = {
             let (mut state, now) = self.lock_seen();
             let Some(id) = state.managed(hash) else { return Ok(None) };
-            let Some(account) = state.book.key(id) else { return Ok(None) };
-            let before = account.key.clone();
+            let Some(was) = state.view(id, now) else { return Ok(None) };
+            let before = was.key.clone();
             let secrets = before.secrets.rotated(rotation.secret, rotation.grace_micros, now);
             let key = Key { secrets, label: rotation.label, updated_at: Some(now), ..before.clone() };
             let retired = [Some(before.secrets.current), before.secrets.previous.map(|(hash, _)| hash)];
@@ -70,14 +82,20 @@ impl KeyStore for SqliteStore {
             }
             state.by_hash.insert(secrets.current, id);
             state.book.replace_key(key.clone());
-            let ticket = Self::enqueue(&mut state, Record::UpdateKey(Box::new(key)));
-            (state.view(id, now), ticket)
+            let Some(view) = state.view(id, now) else { return Ok(None) };
+            let ended = |at: Option<(KeyHash, Timestamp)>| at.map(|(_, until)| until);
+            let until = |view: &KeyView| view.facts().with("old_secret_until", ended(view.key.secrets.previous));
+            let change = Change::new("key.rotate", view.key.hash.to_string());
+            let change = change.within(view.workspace).turned(&until(&was), &until(&view));
+            state.queue.push(Record::UpdateKey(Box::new(key)));
+            let statements = finish(act, &view, now, [&change]);
+            (view, Self::enqueue(&mut state, Record::Run(statements)))
         };
         self.wait(ticket).await?;
-        Ok(view)
+        Ok(Some(view))
     }
 
-    async fn update_key(&self, hash: &KeyHash, change: KeyChange) -> Result<Option<KeyView>, StoreError> {
+    async fn update_key(&self, hash: &KeyHash, change: KeyChange, by: &Actor) -> Result<Option<KeyView>, StoreError> {
         self.check_writable()?;
         let (view, ticket) = {
             let (mut state, now) = self.lock_seen();
@@ -85,23 +103,26 @@ impl KeyStore for SqliteStore {
             if change.workspace.is_some_and(|workspace| state.book.rules.workspace(workspace).is_none()) {
                 return Ok(None);
             }
-            if let Some(before) = state.book.key(id).map(|account| account.key.clone()) {
-                state.listings.remove(&before);
-            }
+            let Some(was) = state.view(id, now) else { return Ok(None) };
+            state.listings.remove(&was.key);
             let Some(key) = state.book.change_key(id, change, now) else { return Ok(None) };
             state.listings.place(&key, now);
-            let ticket = Self::enqueue(&mut state, Record::UpdateKey(Box::new(key)));
-            (state.view(id, now), ticket)
+            let Some(view) = state.view(id, now) else { return Ok(None) };
+            let change = Change::new("key.update", view.key.hash.to_string());
+            let change = change.within(view.workspace).turned(&was.facts(), &view.facts());
+            state.queue.push(Record::UpdateKey(Box::new(key)));
+            (view, Self::enqueue(&mut state, Record::Run(vec![entry(by, now, &change)])))
         };
         self.wait(ticket).await?;
-        Ok(view)
+        Ok(Some(view))
     }
 
-    async fn delete_key(&self, hash: &KeyHash) -> Result<bool, StoreError> {
+    async fn delete_key(&self, hash: &KeyHash, by: &Actor) -> Result<bool, StoreError> {
         self.check_writable()?;
         let ticket = {
             let (mut state, at) = self.lock_seen();
             let Some(id) = state.managed(hash) else { return Ok(false) };
+            let Some(was) = state.view(id, at) else { return Ok(false) };
             if let Some(KeyAccount { key, .. }) = state.book.remove_key(id) {
                 let previous = key.secrets.previous.map(|(hash, _)| hash);
                 for hash in [Some(key.hash), Some(key.secrets.current), previous].into_iter().flatten() {
@@ -109,10 +130,11 @@ impl KeyStore for SqliteStore {
                 }
                 state.listings.remove(&key);
             }
-            if let Some(statement) = state.unassign_key(id) {
-                state.queue.push(Record::Run(vec![statement]));
-            }
-            Self::enqueue(&mut state, Record::DeleteKey { id, at })
+            let change = Change::new("key.delete", was.key.hash.to_string()).within(was.workspace).ended(was.facts());
+            let mut statements = vec![entry(by, at, &change)];
+            statements.extend(state.unassign_key(id));
+            state.queue.push(Record::DeleteKey { id, at });
+            Self::enqueue(&mut state, Record::Run(statements))
         };
         self.wait(ticket).await?;
         Ok(true)
@@ -153,7 +175,8 @@ impl State {
         (account.key.hash == *hash || account.key.secrets.current == *hash).then_some(account.key.id)
     }
 
-    fn view(&self, id: KeyId, now: Timestamp) -> Option<KeyView> {
+    /// A key as it stands.
+    pub fn view(&self, id: KeyId, now: Timestamp) -> Option<KeyView> {
         let account = self.book.key(id)?;
         let creator = account.key.creator.and_then(|member| self.members.get(&member));
         Some(KeyView {

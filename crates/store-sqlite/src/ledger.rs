@@ -8,10 +8,11 @@ use tollgate_domain::pricing::Cost;
 use tollgate_domain::usage::TokenUsage;
 use tollgate_domain::{GenerationId, Usd};
 use tollgate_store::{
-    Admission, GenerationRecord, Ledger, Outcome, Reservation, Reserve, Settled, Settlement, SettlementFacts,
-    StoreError,
+    Act, Admission, Change, Facts, GenerationRecord, Ledger, Outcome, Reservation, Reserve, Settled, Settlement,
+    SettlementFacts, StoreError,
 };
 
+use crate::audit::finish;
 use crate::engine::{SqliteStore, State};
 use crate::record::{Correct, Record};
 
@@ -113,31 +114,46 @@ impl Ledger for SqliteStore {
         }
     }
 
-    async fn adjust(&self, id: &str, by: Amounts, reason: &str) -> Result<Option<Amounts>, StoreError> {
+    async fn adjust(
+        &self,
+        id: &str,
+        amounts: Amounts,
+        reason: &str,
+        act: Act<Amounts>,
+    ) -> Result<Option<Amounts>, StoreError> {
         self.check_writable()?;
+        // One after another: each answers with what all before it came to.
+        let _turn = self.adjusting.lock().await;
         let Some(row) = self.cipher.row(id) else { return Ok(None) };
         let Some(found) = self.read(move |db| crate::generations::find(db, row)).await? else { return Ok(None) };
+        let charge = found.settlement.charge.plus(amounts);
         let ticket = {
             let (mut state, now) = self.lock_seen();
             let spender = found.spender;
-            let correction = Correction { spender, admitted_at: found.admitted_at, amounts: by };
+            let correction = Correction { spender, admitted_at: found.admitted_at, amounts };
             state.book.correct(&correction);
-            state.rollups.correct(&spender, found.admitted_at, found.settlement.price, by);
+            state.rollups.correct(&spender, found.admitted_at, found.settlement.price, amounts);
             let correct = Correct {
                 id: state.next_correction,
                 epoch: state.epoch,
                 row,
                 spender,
                 admitted_at: found.admitted_at,
-                by,
+                by: amounts,
                 reason: reason.to_owned(),
                 at: now,
             };
             state.next_correction = state.next_correction.saturating_add(1);
-            Self::enqueue(&mut state, Record::Correct(Box::new(correct)))
+            state.queue.push(Record::Correct(Box::new(correct)));
+            let facts =
+                |charge: Amounts| Facts::default().with("usage", charge.credits).with("byok_usage", charge.byok);
+            let change = Change::new("generation.adjust", id)
+                .turned(&facts(found.settlement.charge), &facts(charge).with("reason", reason));
+            let change = Change { workspace: state.workspace_uuid(spender.workspace), ..change };
+            Self::enqueue(&mut state, Record::Run(finish(act, &charge, now, [&change])))
         };
         self.wait(ticket).await?;
-        self.recorded_charge(row).await
+        Ok(Some(charge))
     }
 
     async fn generation(&self, id: &str) -> Result<Option<GenerationRecord>, StoreError> {

@@ -4,9 +4,11 @@ use std::convert::Infallible;
 
 use async_trait::async_trait;
 use rusqlite::types::Value;
+use tollgate_domain::Timestamp;
 use tollgate_domain::key::{ManagementKey, ManagementKeyId};
-use tollgate_store::{ManagementStore, NewManagementKey, StoreError};
+use tollgate_store::{Actor, Audited, Change, ManagementStore, NewManagementKey, StoreError};
 
+use crate::audit::entry;
 use crate::committer::Ticket;
 use crate::engine::{SqliteStore, State};
 use crate::record::{Record, SET_META, statement};
@@ -16,24 +18,28 @@ pub const VAULT: &str = "vault";
 
 #[async_trait]
 impl ManagementStore for SqliteStore {
-    async fn create_management_key(&self, key: NewManagementKey) -> Result<ManagementKey, StoreError> {
+    async fn create_management_key(&self, key: NewManagementKey, by: &Actor) -> Result<ManagementKey, StoreError> {
         self.check_writable()?;
         let (created, ticket) = {
             let (mut state, now) = self.lock_seen();
-            create(&mut state, key, now)
+            create(&mut state, key, now, by)
         };
         self.wait(ticket).await?;
         Ok(created)
     }
 
-    async fn bootstrap_management_key(&self, key: NewManagementKey) -> Result<Option<ManagementKey>, StoreError> {
+    async fn bootstrap_management_key(
+        &self,
+        key: NewManagementKey,
+        by: &Actor,
+    ) -> Result<Option<ManagementKey>, StoreError> {
         self.check_writable()?;
         let (created, ticket) = {
             let (mut state, now) = self.lock_seen();
             if state.next_management_key > 1 {
                 return Ok(None);
             }
-            create(&mut state, key, now)
+            create(&mut state, key, now, by)
         };
         self.wait(ticket).await?;
         Ok(Some(created))
@@ -61,27 +67,28 @@ impl ManagementStore for SqliteStore {
         Ok(keys)
     }
 
-    async fn revoke_management_key(&self, id: ManagementKeyId) -> Result<bool, StoreError> {
+    async fn revoke_management_key(&self, id: ManagementKeyId, by: &Actor) -> Result<bool, StoreError> {
         self.check_writable()?;
         let ticket = {
             let (mut state, at) = self.lock_seen();
-            let before = state.management.len();
-            state.management.retain(|_, key| key.id != id);
-            if state.management.len() == before {
-                return Ok(false);
-            }
-            Self::enqueue(&mut state, Record::RevokeManagementKey { id, at })
+            let Some(key) = state.management.values().find(|key| key.id == id).cloned() else { return Ok(false) };
+            state.management.remove(&key.hash);
+            let change = Change::new("management_key.revoke", id.0.to_string()).ended(key.facts());
+            state.queue.push(Record::RevokeManagementKey { id, at });
+            Self::enqueue(&mut state, Record::Run(vec![entry(by, at, &change)]))
         };
         self.wait(ticket).await?;
         Ok(true)
     }
 }
 
-fn create(state: &mut State, key: NewManagementKey, created_at: tollgate_domain::Timestamp) -> (ManagementKey, Ticket) {
+fn create(state: &mut State, key: NewManagementKey, created_at: Timestamp, by: &Actor) -> (ManagementKey, Ticket) {
     let id = ManagementKeyId(state.next_management_key);
     state.next_management_key = state.next_management_key.saturating_add(1);
     let key = ManagementKey { id, hash: key.hash, name: key.name, label: key.label, powers: key.powers, created_at };
     state.management.insert(key.hash, key.clone());
-    let ticket = SqliteStore::enqueue(state, Record::CreateManagementKey(Box::new(key.clone())));
+    state.queue.push(Record::CreateManagementKey(Box::new(key.clone())));
+    let change = Change::new("management_key.create", id.0.to_string()).made(key.facts());
+    let ticket = SqliteStore::enqueue(state, Record::Run(vec![entry(by, created_at, &change)]));
     (key, ticket)
 }

@@ -6,11 +6,14 @@ use rusqlite::types::Value;
 use tollgate_domain::Timestamp;
 use tollgate_domain::member::{Member, MemberId, Membership, Role};
 use tollgate_domain::workspace::WorkspaceId;
-use tollgate_store::{MemberRefused, MemberStore, NewMember, Page, PageQuery, StoreError, WorkspaceMember};
+use tollgate_store::{
+    Act, Actor, Audited, Change, MemberRefused, MemberStore, NewMember, Page, PageQuery, StoreError, WorkspaceMember,
+};
 use uuid::Uuid;
 
+use crate::audit::{entry, finish};
 use crate::engine::{SqliteStore, State};
-use crate::record::{Statement, statement};
+use crate::record::statement;
 use crate::rows;
 
 const LIST: &str = "SELECT id, user_id, email, first_name, last_name, role, created_at FROM members
@@ -39,7 +42,11 @@ impl MemberStore for SqliteStore {
         Ok(self.state.lock().find_member(user_id).cloned())
     }
 
-    async fn create_member(&self, new: NewMember) -> Result<Result<Member, MemberRefused>, StoreError> {
+    async fn create_member(
+        &self,
+        new: NewMember,
+        act: Act<Member>,
+    ) -> Result<Result<Member, MemberRefused>, StoreError> {
         self.change(|state, now| {
             let same = |member: &Member| member.email.eq_ignore_ascii_case(&new.email);
             if state.members.values().any(same) {
@@ -64,24 +71,29 @@ impl MemberStore for SqliteStore {
                 Value::from(member.created_at.micros()),
             ];
             state.members.insert(member.id, member.clone());
-            Ok((member, vec![statement(CREATE, values)]))
+            let change = Change::new("member.create", &member.user_id).made(member.facts());
+            let mut statements = vec![statement(CREATE, values)];
+            statements.extend(finish(act, &member, now, [&change]));
+            Ok((member, statements))
         })
         .await
     }
 
-    async fn remove_member(&self, user_id: &str) -> Result<Result<(), MemberRefused>, StoreError> {
+    async fn remove_member(&self, user_id: &str, by: &Actor) -> Result<Result<(), MemberRefused>, StoreError> {
         self.change(|state, now| {
             let id = state.member_id(user_id)?;
             if state.has_keys(id, None) {
                 return Err(MemberRefused::HasKeys(user_id.to_owned()));
             }
-            state.members.remove(&id);
+            let facts = state.members.remove(&id).map(|member| member.facts()).unwrap_or_default();
+            let change = Change::new("member.delete", user_id).ended(facts);
             state.memberships.retain(|(_, member), _| *member != id);
             let mut statements = vec![
                 statement(REMOVE, vec![Value::from(id.0), Value::from(now.micros())]),
                 statement(REMOVE_PLACES, vec![Value::from(id.0)]),
             ];
             statements.extend(state.unassign_member(id));
+            statements.push(entry(by, now, &change));
             Ok(((), statements))
         })
         .await
@@ -109,14 +121,16 @@ impl MemberStore for SqliteStore {
         &self,
         workspace: WorkspaceId,
         user_ids: Vec<String>,
+        act: Act<Vec<WorkspaceMember>>,
     ) -> Result<Result<Vec<WorkspaceMember>, MemberRefused>, StoreError> {
         self.change(|state, now| {
             let (place, ids) = state.place_and_members(workspace, &user_ids)?;
             if place.1 {
                 // Everybody is in the default one.
-                return Ok((Vec::new(), Vec::new()));
+                let statements = finish(act, &Vec::new(), now, []);
+                return Ok((Vec::new(), statements));
             }
-            let (mut added, mut statements) = (Vec::new(), Vec::new());
+            let (mut added, mut statements, mut changes) = (Vec::new(), Vec::new(), Vec::new());
             for (member, user_id) in ids.into_iter().zip(user_ids) {
                 if state.memberships.contains_key(&(workspace, member)) {
                     continue;
@@ -134,8 +148,10 @@ impl MemberStore for SqliteStore {
                     ],
                 ));
                 state.memberships.insert((workspace, member), membership.clone());
+                changes.push(Change::new("workspace_member.add", &user_id).within(place.0));
                 added.push(WorkspaceMember { membership, user_id });
             }
+            statements.extend(finish(act, &added, now, &changes));
             Ok((added, statements))
         })
         .await
@@ -145,21 +161,25 @@ impl MemberStore for SqliteStore {
         &self,
         workspace: WorkspaceId,
         user_ids: Vec<String>,
+        act: Act<usize>,
     ) -> Result<Result<usize, MemberRefused>, StoreError> {
-        self.change(|state, _| {
-            let (_, ids) = state.place_and_members(workspace, &user_ids)?;
+        self.change(|state, now| {
+            let (place, ids) = state.place_and_members(workspace, &user_ids)?;
             for (member, user_id) in ids.iter().zip(&user_ids) {
                 if state.has_keys(*member, Some(workspace)) {
                     return Err(MemberRefused::HasKeys(user_id.clone()));
                 }
             }
-            let gone: Vec<_> =
-                ids.into_iter().filter(|member| state.memberships.remove(&(workspace, *member)).is_some()).collect();
-            let statements: Vec<Statement> = gone
-                .iter()
-                .map(|member| statement(LEAVE, vec![Value::from(workspace.0), Value::from(member.0)]))
-                .collect();
-            Ok((gone.len(), statements))
+            let (mut statements, mut changes) = (Vec::new(), Vec::new());
+            for (member, user_id) in ids.into_iter().zip(&user_ids) {
+                if state.memberships.remove(&(workspace, member)).is_some() {
+                    statements.push(statement(LEAVE, vec![Value::from(workspace.0), Value::from(member.0)]));
+                    changes.push(Change::new("workspace_member.remove", user_id).within(place.0));
+                }
+            }
+            let gone = changes.len();
+            statements.extend(finish(act, &gone, now, &changes));
+            Ok((gone, statements))
         })
         .await
     }

@@ -10,8 +10,9 @@ use tollgate_domain::oauth::{
 use tollgate_domain::time::LimitReset;
 use tollgate_domain::workspace::WorkspaceId;
 use tollgate_domain::{Timestamp, Usd};
-use tollgate_store::{NewCode, NewSecret, OAuthStore, StoreError};
+use tollgate_store::{Act, Audited, Change, NewCode, NewSecret, OAuthStore, StoreError};
 
+use crate::audit::finish;
 use crate::engine::SqliteStore;
 use crate::record::{Record, Statement, statement};
 
@@ -34,20 +35,22 @@ struct Homeless;
 
 #[async_trait]
 impl OAuthStore for SqliteStore {
-    async fn create_code(&self, code: NewCode) -> Result<Option<AuthCode>, StoreError> {
+    async fn create_code(&self, code: NewCode, act: Act<AuthCode>) -> Result<Option<AuthCode>, StoreError> {
         let created = self
             .change(|state, now| {
                 let NewCode { hash, challenge, grant } = code;
-                if state.book.rules.workspace(grant.workspace).is_none() {
-                    return Err(Homeless);
-                }
+                let Some(workspace) = state.book.rules.workspace(grant.workspace) else { return Err(Homeless) };
+                let change = Change::new("oauth_code.create", grant.name.clone()).within(workspace.uuid);
+                let change = change.made(grant.facts());
                 let code = AuthCode::new(hash, challenge, grant, now);
                 let forgotten = AuthCode::forgotten_until(now);
                 state.codes.retain(|_, code| code.created_at > forgotten);
                 state.codes.insert(hash, code.clone());
                 let forget = statement(FORGET, vec![Value::from(forgotten.micros())]);
                 let create = create(&code);
-                Ok((code, vec![forget, create]))
+                let mut statements = vec![forget, create];
+                statements.extend(finish(act, &code, now, [&change]));
+                Ok((code, statements))
             })
             .await?;
         Ok(created.ok())
@@ -58,6 +61,7 @@ impl OAuthStore for SqliteStore {
         hash: &CodeHash,
         proof: Proof,
         secret: NewSecret,
+        act: Act<Key>,
     ) -> Result<Result<Key, ExchangeRefused>, StoreError> {
         let exchanged = self
             .change(|state, now| {
@@ -82,7 +86,13 @@ impl OAuthStore for SqliteStore {
                         let key = state.insert_key(grant.into_key(secret.hash, secret.label), now);
                         // Both enter the queue under one lock, and so are written in one group.
                         state.queue.push(Record::CreateKey(Box::new(key.clone())));
-                        Ok((Ok(key), vec![statement(DELETE, vec![bytes(hash)])]))
+                        let mut statements = vec![statement(DELETE, vec![bytes(hash)])];
+                        let change = state.view(key.id, now).map(|view| {
+                            let change = Change::new("key.create", key.hash.to_string());
+                            change.within(view.workspace).made(view.facts())
+                        });
+                        statements.extend(finish(act, &key, now, &change));
+                        Ok((Ok(key), statements))
                     }
                 }
             })

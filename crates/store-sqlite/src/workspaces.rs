@@ -4,14 +4,17 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 use serde_json::json;
-use tollgate_domain::time::WindowKind;
+use tollgate_domain::time::{LimitReset, WindowKind};
 use tollgate_domain::workspace::{
     NewWorkspace, Preferences, Workspace, WorkspaceBudget, WorkspaceBudgets, WorkspaceChange, WorkspaceId,
 };
 use tollgate_domain::{Timestamp, Usd};
-use tollgate_store::{Page, PageQuery, StoreError, WorkspaceRef, WorkspaceRefused, WorkspaceStore};
+use tollgate_store::{
+    Act, Actor, Audited, Change, Facts, Page, PageQuery, StoreError, WorkspaceRef, WorkspaceRefused, WorkspaceStore,
+};
 use uuid::Uuid;
 
+use crate::audit::{entry, finish};
 use crate::engine::{SqliteStore, State};
 use crate::record::{Statement, statement};
 use crate::rows;
@@ -52,14 +55,20 @@ impl WorkspaceStore for SqliteStore {
         Ok(Page::of(all, page).map(Clone::clone))
     }
 
-    async fn create_workspace(&self, new: NewWorkspace) -> Result<Result<Workspace, WorkspaceRefused>, StoreError> {
+    async fn create_workspace(
+        &self,
+        new: NewWorkspace,
+        act: Act<Workspace>,
+    ) -> Result<Result<Workspace, WorkspaceRefused>, StoreError> {
         self.change(|state, now| {
             if state.slug_taken(&new.slug, None) {
                 return Err(WorkspaceRefused::SlugTaken);
             }
             let workspace = new.into_workspace(WorkspaceId(state.take_id()), now);
             state.book.rules.put_workspace(workspace.clone());
-            let statements = vec![put(&workspace)];
+            let change = told("workspace.create", &workspace).made(workspace.facts());
+            let mut statements = vec![put(&workspace)];
+            statements.extend(finish(act, &workspace, now, [&change]));
             Ok((workspace, statements))
         })
         .await
@@ -69,18 +78,22 @@ impl WorkspaceStore for SqliteStore {
         &self,
         id: WorkspaceId,
         change: WorkspaceChange,
+        by: &Actor,
     ) -> Result<Result<Workspace, WorkspaceRefused>, StoreError> {
         self.change(|state, now| {
             if change.slug.as_deref().is_some_and(|slug| state.slug_taken(slug, Some(id))) {
                 return Err(WorkspaceRefused::SlugTaken);
             }
-            let before = state.book.rules.workspace(id).ok_or(WorkspaceRefused::Unknown)?;
-            Ok(state.store_workspace(before.apply(change, now)))
+            let before = state.book.rules.workspace(id).ok_or(WorkspaceRefused::Unknown)?.clone();
+            let (workspace, mut statements) = state.store_workspace(before.apply(change, now));
+            let change = told("workspace.update", &workspace).turned(&before.facts(), &workspace.facts());
+            statements.push(entry(by, now, &change));
+            Ok((workspace, statements))
         })
         .await
     }
 
-    async fn delete_workspace(&self, id: WorkspaceId) -> Result<Result<(), WorkspaceRefused>, StoreError> {
+    async fn delete_workspace(&self, id: WorkspaceId, by: &Actor) -> Result<Result<(), WorkspaceRefused>, StoreError> {
         self.change(|state, now| {
             let workspace = state.book.rules.workspace(id).ok_or(WorkspaceRefused::Unknown)?;
             if workspace.is_default() {
@@ -91,7 +104,9 @@ impl WorkspaceStore for SqliteStore {
                 return Err(WorkspaceRefused::HasKeys(keys));
             }
             let uuid = workspace.uuid;
+            let change = told("workspace.delete", workspace).ended(workspace.facts());
             let mut statements = vec![
+                entry(by, now, &change),
                 statement(DELETE, vec![Value::from(id.0), Value::from(now.micros())]),
                 statement(DELETE_BUDGETS, vec![Value::from(id.0)]),
                 statement(DELETE_MEMBERS, vec![Value::from(id.0)]),
@@ -116,9 +131,11 @@ impl WorkspaceStore for SqliteStore {
         limit: Usd,
         uuid: Uuid,
         include_byok: Option<bool>,
+        by: &Actor,
     ) -> Result<Result<Workspace, WorkspaceRefused>, StoreError> {
         self.change(|state, now| {
             let mut workspace = state.book.rules.workspace(id).ok_or(WorkspaceRefused::Unknown)?.clone();
+            let before = budget_facts(&workspace, window);
             let budgets = workspace.budgets.with(window, limit, uuid, now).map_err(WorkspaceRefused::NotDecreasing)?;
             workspace.budgets = budgets;
             workspace.budgets.include_byok = include_byok.unwrap_or(workspace.budgets.include_byok);
@@ -126,6 +143,8 @@ impl WorkspaceStore for SqliteStore {
                 workspace.budgets.get(window).map(|budget| put_budget(id, window, budget)).into_iter().collect();
             let (workspace, statements) = state.store_workspace(workspace);
             written.extend(statements);
+            let change = told("workspace_budget.set", &workspace).turned(&before, &budget_facts(&workspace, window));
+            written.push(entry(by, now, &change));
             Ok((workspace, written))
         })
         .await
@@ -135,17 +154,33 @@ impl WorkspaceStore for SqliteStore {
         &self,
         id: WorkspaceId,
         window: WindowKind,
+        by: &Actor,
     ) -> Result<Result<Workspace, WorkspaceRefused>, StoreError> {
-        self.change(|state, _| {
+        self.change(|state, now| {
             let mut workspace = state.book.rules.workspace(id).ok_or(WorkspaceRefused::Unknown)?.clone();
+            let before = workspace.budgets.get(window).map(|_| budget_facts(&workspace, window));
             workspace.budgets = workspace.budgets.without(window);
             let (workspace, mut statements) = state.store_workspace(workspace);
             let span = rows::window_word(window).to_owned();
             statements.push(statement(DELETE_BUDGET, vec![Value::from(id.0), Value::from(span)]));
+            if let Some(before) = before {
+                statements.push(entry(by, now, &told("workspace_budget.delete", &workspace).ended(before)));
+            }
             Ok((workspace, statements))
         })
         .await
     }
+}
+
+/// A change to a workspace.
+fn told(action: &'static str, workspace: &Workspace) -> Change {
+    Change::new(action, workspace.uuid.to_string()).within(workspace.uuid)
+}
+
+fn budget_facts(workspace: &Workspace, window: WindowKind) -> Facts {
+    let name = format!("{}_limit_usd", window.reset().map_or("lifetime", LimitReset::as_str));
+    let limit = workspace.budgets.get(window).map(|budget| budget.limit);
+    Facts::default().with(name, limit).with("include_byok_in_budgets", workspace.budgets.include_byok)
 }
 
 impl State {

@@ -31,8 +31,8 @@ pub struct KeptAnswer {
     pub sealed: Vec<u8>,
 }
 
-/// Makes the answer to be kept out of what was created.
-pub type Keep<T> = Box<dyn FnOnce(&T) -> KeptAnswer + Send>;
+/// Makes the answer to be kept out of what was created, if there is one.
+pub type Keep<T> = Box<dyn FnOnce(&T) -> Option<KeptAnswer> + Send>;
 
 /// Something that is created: by whom, and what is kept of the answer, written together with it or not at all.
 pub struct Act<T> {
@@ -49,9 +49,9 @@ impl<T> From<Actor> for Act<T> {
 }
 
 impl<T: 'static> Act<T> {
-    /// The same act, seen from where another value is made of a `T`.
-    pub fn over<U>(self, made: impl FnOnce(&U) -> T + Send + 'static) -> Act<U> {
-        let keep = self.keep.map(|keep| -> Keep<U> { Box::new(move |value: &U| keep(&made(value))) });
+    /// The same act, seen from where a `U` is at hand and a `T` is made of it.
+    pub fn over<U>(self, made: impl FnOnce(&U) -> Option<T> + Send + 'static) -> Act<U> {
+        let keep = self.keep.map(|keep| -> Keep<U> { Box::new(move |value: &U| keep(&made(value)?)) });
         Act { by: self.by, keep }
     }
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use tollgate_domain::Usd;
 use tollgate_domain::money::MoneyError;
 
-use crate::StoreError;
+use crate::{Act, StoreError};
 
 /// What the account may spend, and spent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,5 +25,10 @@ pub trait CreditStore: Send + Sync {
 
     /// Adds to them; the first time what was spent before is added too. In force, and durable, when this returns. A sum
     /// that does not fit an amount is refused, and nothing is added.
-    async fn top_up(&self, amount: Usd, note: &str) -> Result<Result<Credits, MoneyError>, StoreError>;
+    async fn top_up(
+        &self,
+        amount: Usd,
+        note: &str,
+        act: Act<Credits>,
+    ) -> Result<Result<Credits, MoneyError>, StoreError>;
 }

@@ -6,7 +6,7 @@ use tollgate_domain::guardrail::{Assignment, Guardrail, GuardrailChange, Guardra
 use tollgate_domain::workspace::WorkspaceId;
 use uuid::Uuid;
 
-use crate::{Page, PageQuery, StoreError};
+use crate::{Act, Actor, Page, PageQuery, StoreError};
 
 /// A guardrail with the public id of its workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +97,7 @@ pub trait GuardrailStore: Send + Sync {
         uuid: Uuid,
         workspace: WorkspaceId,
         rules: GuardrailRules,
+        act: Act<GuardrailView>,
     ) -> Result<GuardrailView, StoreError>;
 
     /// Changes one. A workspace's default guardrail comes into being with its first change.
@@ -104,16 +105,27 @@ pub trait GuardrailStore: Send + Sync {
         &self,
         uuid: Uuid,
         change: GuardrailChange,
+        by: &Actor,
     ) -> Result<Result<GuardrailView, GuardrailRefused>, StoreError>;
 
     /// Deletes one with its assignments; `false` where there is none.
-    async fn delete_guardrail(&self, uuid: Uuid) -> Result<bool, StoreError>;
+    async fn delete_guardrail(&self, uuid: Uuid, by: &Actor) -> Result<bool, StoreError>;
 
     /// Assigns one to all of them or to none, in the place of any other. Returns how many had another one, or none.
-    async fn assign(&self, uuid: Uuid, assignees: Assignees) -> Result<Result<usize, GuardrailRefused>, StoreError>;
+    async fn assign(
+        &self,
+        uuid: Uuid,
+        assignees: Assignees,
+        act: Act<usize>,
+    ) -> Result<Result<usize, GuardrailRefused>, StoreError>;
 
     /// Takes one away from all of them. Returns how many had it.
-    async fn unassign(&self, uuid: Uuid, assignees: Assignees) -> Result<Result<usize, GuardrailRefused>, StoreError>;
+    async fn unassign(
+        &self,
+        uuid: Uuid,
+        assignees: Assignees,
+        act: Act<usize>,
+    ) -> Result<Result<usize, GuardrailRefused>, StoreError>;
 
     /// The assignments of one guardrail, or of all, oldest first.
     async fn assignments(

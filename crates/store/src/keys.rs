@@ -9,7 +9,7 @@ use tollgate_domain::workspace::WorkspaceId;
 use tollgate_domain::{Key, KeyHash, KeyId, Timestamp, Usd};
 use uuid::Uuid;
 
-use crate::StoreError;
+use crate::{Act, Actor, StoreError};
 
 /// What a presented secret turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,22 +99,22 @@ pub trait KeyStore: Send + Sync {
     /// Whose secret hashes to `hash`; `None` for unknown, deleted, disabled and expired alike.
     async fn authenticate(&self, hash: &KeyHash) -> Result<Option<Credential>, StoreError>;
 
-    /// Creates a key; `None` where its workspace or its creator is gone. Durable when this returns.
-    async fn create_key(&self, key: NewKey) -> Result<Option<KeyView>, StoreError> {
-        Ok(self.create_keys(vec![key]).await?.and_then(|mut views| views.pop()))
-    }
-
     /// Creates all of them or none; `None` where a workspace or a creator is gone. Durable when this returns.
-    async fn create_keys(&self, keys: Vec<NewKey>) -> Result<Option<Vec<KeyView>>, StoreError>;
+    async fn create_keys(&self, keys: Vec<NewKey>, act: Act<Vec<KeyView>>) -> Result<Option<Vec<KeyView>>, StoreError>;
 
     /// Gives a key another secret; `None` where there is none. In force, and durable, when this returns.
-    async fn rotate_key(&self, hash: &KeyHash, rotation: Rotation) -> Result<Option<KeyView>, StoreError>;
+    async fn rotate_key(
+        &self,
+        hash: &KeyHash,
+        rotation: Rotation,
+        act: Act<KeyView>,
+    ) -> Result<Option<KeyView>, StoreError>;
 
     /// Changes a key; `None` where there is none, or no such workspace. In force, and durable, when this returns.
-    async fn update_key(&self, hash: &KeyHash, change: KeyChange) -> Result<Option<KeyView>, StoreError>;
+    async fn update_key(&self, hash: &KeyHash, change: KeyChange, by: &Actor) -> Result<Option<KeyView>, StoreError>;
 
     /// Deletes a key for good; `false` where there is none. In force, and durable, when this returns.
-    async fn delete_key(&self, hash: &KeyHash) -> Result<bool, StoreError>;
+    async fn delete_key(&self, hash: &KeyHash, by: &Actor) -> Result<bool, StoreError>;
 
     /// One key, disabled and expired ones included, by its id or by the hash of its newest secret.
     async fn key(&self, hash: &KeyHash) -> Result<Option<KeyView>, StoreError>;

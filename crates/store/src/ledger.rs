@@ -9,7 +9,7 @@ use tollgate_domain::pricing::{Bound, Cost};
 use tollgate_domain::usage::Metered;
 use tollgate_domain::{GenerationId, KeyId, Timestamp, Usd};
 
-use crate::StoreError;
+use crate::{Act, StoreError};
 
 /// A call that wants to spend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,8 +205,14 @@ pub trait Ledger: Send + Sync {
     /// [`StoreError::Corrupt`]: no such generation was ever reserved.
     async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError>;
 
-    /// Adds `by` to what a settled generation was charged; negative gives back. `None` where there is none.
-    async fn adjust(&self, id: &str, by: Amounts, reason: &str) -> Result<Option<Amounts>, StoreError>;
+    /// Adds `amounts` to what a settled generation was charged; negative gives back. `None` where there is none.
+    async fn adjust(
+        &self,
+        id: &str,
+        amounts: Amounts,
+        reason: &str,
+        act: Act<Amounts>,
+    ) -> Result<Option<Amounts>, StoreError>;
 
     /// The generation with this public id, once it ended.
     async fn generation(&self, id: &str) -> Result<Option<GenerationRecord>, StoreError>;

@@ -5,12 +5,14 @@
 
 mod act;
 mod activity;
+mod audit;
 mod catalogue;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod credits;
 mod error;
+mod facts;
 mod guardrails;
 mod keys;
 mod ledger;
@@ -22,6 +24,7 @@ mod workspaces;
 
 pub use act::{Act, Actor, Keep, KeptAnswer};
 pub use activity::{Activity, ActivityQuery, ActivityRow, ActivityStore};
+pub use audit::{AuditEntry, AuditQuery, AuditStore, Audited, Change, Fact, Facts};
 pub use catalogue::{CatalogueStore, PricedEndpoint};
 pub use clock::{Clock, Reading, SystemClock};
 pub use credits::{CreditStore, Credits};
@@ -51,6 +54,7 @@ pub trait Store:
     + CreditStore
     + ActivityStore
     + OAuthStore
+    + AuditStore
 {
 }
 
@@ -65,5 +69,6 @@ impl<T> Store for T where
         + CreditStore
         + ActivityStore
         + OAuthStore
+        + AuditStore
 {
 }

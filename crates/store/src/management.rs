@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use tollgate_domain::KeyHash;
 use tollgate_domain::key::{ManagementKey, ManagementKeyId, Powers};
 
-use crate::StoreError;
+use crate::{Actor, StoreError};
 
 /// A management key to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +23,14 @@ pub struct NewManagementKey {
 #[async_trait]
 pub trait ManagementStore: Send + Sync {
     /// Creates a management key. Durable when this returns.
-    async fn create_management_key(&self, key: NewManagementKey) -> Result<ManagementKey, StoreError>;
+    async fn create_management_key(&self, key: NewManagementKey, by: &Actor) -> Result<ManagementKey, StoreError>;
 
     /// Creates the first management key; `None`, and nothing done, where one ever existed.
-    async fn bootstrap_management_key(&self, key: NewManagementKey) -> Result<Option<ManagementKey>, StoreError>;
+    async fn bootstrap_management_key(
+        &self,
+        key: NewManagementKey,
+        by: &Actor,
+    ) -> Result<Option<ManagementKey>, StoreError>;
 
     /// Whether `check` is that of the key that secrets in this database are sealed with. The first one that is asked
     /// about is, from then on.
@@ -39,5 +43,5 @@ pub trait ManagementStore: Send + Sync {
     async fn management_keys(&self) -> Result<Vec<ManagementKey>, StoreError>;
 
     /// Ends one for good; `false` where there is none. In force, and durable, when this returns.
-    async fn revoke_management_key(&self, id: ManagementKeyId) -> Result<bool, StoreError>;
+    async fn revoke_management_key(&self, id: ManagementKeyId, by: &Actor) -> Result<bool, StoreError>;
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use tollgate_domain::member::{Member, Membership, Role};
 use tollgate_domain::workspace::WorkspaceId;
 
-use crate::{Page, PageQuery, StoreError};
+use crate::{Act, Actor, Page, PageQuery, StoreError};
 
 /// A member to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,10 +53,14 @@ pub trait MemberStore: Send + Sync {
     async fn member(&self, user_id: &str) -> Result<Option<Member>, StoreError>;
 
     /// Adds somebody.
-    async fn create_member(&self, new: NewMember) -> Result<Result<Member, MemberRefused>, StoreError>;
+    async fn create_member(
+        &self,
+        new: NewMember,
+        act: Act<Member>,
+    ) -> Result<Result<Member, MemberRefused>, StoreError>;
 
     /// Removes somebody whose keys are all deleted, from everywhere.
-    async fn remove_member(&self, user_id: &str) -> Result<Result<(), MemberRefused>, StoreError>;
+    async fn remove_member(&self, user_id: &str, by: &Actor) -> Result<Result<(), MemberRefused>, StoreError>;
 
     /// The members of a workspace, longest first. Everybody is in the default one.
     async fn workspace_members(
@@ -70,6 +74,7 @@ pub trait MemberStore: Send + Sync {
         &self,
         workspace: WorkspaceId,
         user_ids: Vec<String>,
+        act: Act<Vec<WorkspaceMember>>,
     ) -> Result<Result<Vec<WorkspaceMember>, MemberRefused>, StoreError>;
 
     /// Removes all of them or none; who is not there is passed over. Returns how many were there.
@@ -77,5 +82,6 @@ pub trait MemberStore: Send + Sync {
         &self,
         workspace: WorkspaceId,
         user_ids: Vec<String>,
+        act: Act<usize>,
     ) -> Result<Result<usize, MemberRefused>, StoreError>;
 }

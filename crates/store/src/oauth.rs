@@ -5,7 +5,7 @@ use tollgate_domain::key::Key;
 use tollgate_domain::oauth::{AuthCode, Challenge, CodeHash, ExchangeRefused, Grant, Proof};
 use tollgate_domain::{KeyHash, KeySecret};
 
-use crate::StoreError;
+use crate::{Act, StoreError};
 
 /// A code to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl From<&KeySecret> for NewSecret {
 #[async_trait]
 pub trait OAuthStore: Send + Sync {
     /// Remembers a code; `None` where its workspace is gone. Durable when this returns.
-    async fn create_code(&self, code: NewCode) -> Result<Option<AuthCode>, StoreError>;
+    async fn create_code(&self, code: NewCode, act: Act<AuthCode>) -> Result<Option<AuthCode>, StoreError>;
 
     /// Exchanges a code for the key with this secret: the code is gone and the key is there, or neither. Of those who
     /// present a code at once one gets a key. A wrong verifier is counted. In force, and durable, when this returns.
@@ -46,5 +46,6 @@ pub trait OAuthStore: Send + Sync {
         code: &CodeHash,
         proof: Proof,
         secret: NewSecret,
+        act: Act<Key>,
     ) -> Result<Result<Key, ExchangeRefused>, StoreError>;
 }

@@ -6,7 +6,7 @@ use tollgate_domain::time::WindowKind;
 use tollgate_domain::workspace::{NewWorkspace, NotDecreasing, Workspace, WorkspaceChange, WorkspaceId};
 use uuid::Uuid;
 
-use crate::{Page, PageQuery, StoreError};
+use crate::{Act, Actor, Page, PageQuery, StoreError};
 
 /// How a workspace is named.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,17 +44,22 @@ pub trait WorkspaceStore: Send + Sync {
     async fn workspaces(&self, page: PageQuery) -> Result<Page<Workspace>, StoreError>;
 
     /// Creates one.
-    async fn create_workspace(&self, new: NewWorkspace) -> Result<Result<Workspace, WorkspaceRefused>, StoreError>;
+    async fn create_workspace(
+        &self,
+        new: NewWorkspace,
+        act: Act<Workspace>,
+    ) -> Result<Result<Workspace, WorkspaceRefused>, StoreError>;
 
     /// Changes one.
     async fn update_workspace(
         &self,
         id: WorkspaceId,
         change: WorkspaceChange,
+        by: &Actor,
     ) -> Result<Result<Workspace, WorkspaceRefused>, StoreError>;
 
     /// Deletes one without keys, with its budgets, guardrails and memberships. What it spent stays in the account's sums.
-    async fn delete_workspace(&self, id: WorkspaceId) -> Result<Result<(), WorkspaceRefused>, StoreError>;
+    async fn delete_workspace(&self, id: WorkspaceId, by: &Actor) -> Result<Result<(), WorkspaceRefused>, StoreError>;
 
     /// Sets the budget of one kind of window; `uuid` names it if it is new. `include_byok` is for all budgets of the
     /// workspace and stays as it is where it is absent.
@@ -65,6 +70,7 @@ pub trait WorkspaceStore: Send + Sync {
         limit: Usd,
         uuid: Uuid,
         include_byok: Option<bool>,
+        by: &Actor,
     ) -> Result<Result<Workspace, WorkspaceRefused>, StoreError>;
 
     /// Removes the budget of one kind of window, if there is one.
@@ -72,5 +78,6 @@ pub trait WorkspaceStore: Send + Sync {
         &self,
         id: WorkspaceId,
         window: WindowKind,
+        by: &Actor,
     ) -> Result<Result<Workspace, WorkspaceRefused>, StoreError>;
 }

@@ -47,6 +47,13 @@ impl Amounts {
         }
     }
 
+    /// The sums of both.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let sum = |one: Usd, other: Usd| [one, other].into_iter().sum();
+        Self { credits: sum(self.credits, other.credits), byok: sum(self.byok, other.byok) }
+    }
+
     fn each(self, apply: impl Fn(Usd) -> Usd) -> Self {
         Self { credits: apply(self.credits), byok: apply(self.byok) }
     }

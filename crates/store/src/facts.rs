@@ -1,0 +1,96 @@
+//! What the audit log tells of each thing.
+
+use tollgate_domain::key::ManagementKey;
+use tollgate_domain::member::Member;
+use tollgate_domain::oauth::Grant;
+use tollgate_domain::time::LimitReset;
+use tollgate_domain::workspace::Workspace;
+
+use crate::{Audited, Facts, GuardrailView, KeyView};
+
+fn word(reset: Option<LimitReset>) -> Option<&'static str> {
+    reset.map(LimitReset::as_str)
+}
+
+impl Audited for KeyView {
+    fn facts(&self) -> Facts {
+        let key = &self.key;
+        Facts::default()
+            .with("name", &key.name)
+            .with("label", &key.label)
+            .with("workspace_id", &self.workspace.to_string())
+            .with("disabled", key.disabled)
+            .with("limit", key.limit)
+            .with("limit_reset", word(key.limit_reset))
+            .with("include_byok_in_limit", key.include_byok_in_limit)
+            .with("expires_at", key.expires_at)
+            .with("creator_user_id", self.creator_user_id.as_ref())
+            .with("external_user", key.external_user.as_ref())
+    }
+}
+
+impl Audited for ManagementKey {
+    fn facts(&self) -> Facts {
+        Facts::default()
+            .with("name", &self.name)
+            .with("label", &self.label)
+            .with("read_only", self.powers.read_only)
+            .with("expires_at", self.powers.expires_at)
+    }
+}
+
+impl Audited for Member {
+    fn facts(&self) -> Facts {
+        Facts::default()
+            .with("email", &self.email)
+            .with("first_name", self.first_name.as_ref())
+            .with("last_name", self.last_name.as_ref())
+            .with("role", self.role.as_str())
+    }
+}
+
+impl Audited for Workspace {
+    fn facts(&self) -> Facts {
+        let kept = &self.preferences;
+        Facts::default()
+            .with("name", &self.name)
+            .with("slug", &self.slug)
+            .with("description", self.description.as_ref())
+            .with("default_text_model", kept.default_text_model.as_ref())
+            .with("default_image_model", kept.default_image_model.as_ref())
+            .with("default_provider_sort", kept.default_provider_sort.as_ref())
+            .with("disabled_server_tools", kept.disabled_server_tools.as_ref())
+            .with("is_observability_io_logging_enabled", kept.io_logging)
+            .with("is_observability_broadcast_enabled", kept.broadcast)
+            .with("is_data_discount_logging_enabled", kept.discount_logging)
+            .with("include_byok_in_budgets", self.budgets.include_byok)
+    }
+}
+
+impl Audited for GuardrailView {
+    fn facts(&self) -> Facts {
+        let rules = &self.guardrail.rules;
+        let facts = Facts::default()
+            .with("name", &rules.name)
+            .with("description", rules.description.as_ref())
+            .with("limit_usd", rules.budget.map(|budget| budget.limit))
+            .with("reset_interval", word(rules.budget.map(|budget| budget.reset)))
+            .with("include_byok_in_budgets", rules.include_byok)
+            .with("allowed_models", rules.allowed_models.as_ref())
+            .with("ignored_models", rules.ignored_models.as_ref())
+            .with("allowed_providers", rules.allowed_providers.as_ref())
+            .with("ignored_providers", rules.ignored_providers.as_ref())
+            .with("allowed_data_regions", rules.allowed_data_regions.as_ref());
+        rules.switches.iter().fold(facts, |facts, (name, on)| facts.with(name.clone(), *on))
+    }
+}
+
+impl Audited for Grant {
+    fn facts(&self) -> Facts {
+        Facts::default()
+            .with("name", &self.name)
+            .with("limit", self.limit)
+            .with("limit_reset", word(self.limit_reset))
+            .with("expires_at", self.expires_at)
+    }
+}
