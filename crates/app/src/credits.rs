@@ -1,7 +1,7 @@
 //! The account's credits.
 
 use tollgate_domain::Usd;
-use tollgate_store::{Credits, StoreError};
+use tollgate_store::{Act, Credits, StoreError};
 
 use crate::App;
 
@@ -32,11 +32,11 @@ impl App {
     ///
     /// # Errors
     /// [`TopUpError`].
-    pub async fn top_up(&self, amount: Usd, note: &str) -> Result<Credits, TopUpError> {
+    pub async fn top_up(&self, amount: Usd, note: &str, act: Act<Credits>) -> Result<Credits, TopUpError> {
         if amount <= Usd::ZERO {
             return Err(TopUpError::Zero);
         }
-        let credits = self.store().top_up(amount, note).await?.map_err(|_| TopUpError::TooLarge)?;
+        let credits = self.store().top_up(amount, note, act).await?.map_err(|_| TopUpError::TooLarge)?;
         tracing::info!(%amount, "account topped up");
         Ok(credits)
     }

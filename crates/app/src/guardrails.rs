@@ -3,7 +3,7 @@
 use tollgate_domain::guardrail::{GuardrailChange, GuardrailRules, IncompleteBudget};
 use tollgate_domain::workspace::Workspace;
 use tollgate_store::{
-    AssigneeKind, Assignees, AssignmentView, GuardrailRefused, GuardrailView, Page, PageQuery, StoreError,
+    Act, Actor, AssigneeKind, Assignees, AssignmentView, GuardrailRefused, GuardrailView, Page, PageQuery, StoreError,
 };
 use uuid::Uuid;
 
@@ -72,13 +72,14 @@ impl App {
         &self,
         workspace: &Workspace,
         change: GuardrailChange,
+        act: Act<GuardrailView>,
     ) -> Result<GuardrailView, GuardrailError> {
         check(&change)?;
         if change.name.is_none() {
             return Err(GuardrailError::Invalid("`name` is required"));
         }
         let rules = GuardrailRules::default().apply(change)?;
-        let view = self.store().create_guardrail(self.new_uuid()?, workspace.id, rules).await?;
+        let view = self.store().create_guardrail(self.new_uuid()?, workspace.id, rules, act).await?;
         tracing::info!(guardrail.id = %view.guardrail.uuid, "guardrail created");
         Ok(view)
     }
@@ -87,20 +88,25 @@ impl App {
     ///
     /// # Errors
     /// [`GuardrailError`].
-    pub async fn update_guardrail(&self, uuid: Uuid, change: GuardrailChange) -> Result<GuardrailView, GuardrailError> {
+    pub async fn update_guardrail(
+        &self,
+        uuid: Uuid,
+        change: GuardrailChange,
+        by: &Actor,
+    ) -> Result<GuardrailView, GuardrailError> {
         if change == GuardrailChange::default() {
             return Err(GuardrailError::Invalid("No update fields provided"));
         }
         check(&change)?;
-        Ok(self.store().update_guardrail(uuid, change).await??)
+        Ok(self.store().update_guardrail(uuid, change, by).await??)
     }
 
     /// Deletes a guardrail with its assignments; `false` where there is none.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn delete_guardrail(&self, uuid: Uuid) -> Result<bool, StoreError> {
-        let deleted = self.store().delete_guardrail(uuid).await?;
+    pub async fn delete_guardrail(&self, uuid: Uuid, by: &Actor) -> Result<bool, StoreError> {
+        let deleted = self.store().delete_guardrail(uuid, by).await?;
         if deleted {
             tracing::info!(guardrail.id = %uuid, "guardrail deleted");
         }
@@ -111,16 +117,16 @@ impl App {
     ///
     /// # Errors
     /// [`GuardrailError`].
-    pub async fn assign(&self, uuid: Uuid, assignees: Assignees) -> Result<usize, GuardrailError> {
-        Ok(self.store().assign(uuid, some(assignees)?).await??)
+    pub async fn assign(&self, uuid: Uuid, assignees: Assignees, act: Act<usize>) -> Result<usize, GuardrailError> {
+        Ok(self.store().assign(uuid, some(assignees)?, act).await??)
     }
 
     /// Takes a guardrail away from all of them. How many had it.
     ///
     /// # Errors
     /// [`GuardrailError`].
-    pub async fn unassign(&self, uuid: Uuid, assignees: Assignees) -> Result<usize, GuardrailError> {
-        Ok(self.store().unassign(uuid, some(assignees)?).await??)
+    pub async fn unassign(&self, uuid: Uuid, assignees: Assignees, act: Act<usize>) -> Result<usize, GuardrailError> {
+        Ok(self.store().unassign(uuid, some(assignees)?, act).await??)
     }
 
     /// The assignments of one guardrail, or of all, oldest first.

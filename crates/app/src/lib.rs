@@ -1,6 +1,7 @@
 //! What the product does, one file per use case. Knows no HTTP and no SQL.
 
 pub mod activity;
+mod adjust;
 mod catalogue;
 pub mod credits;
 pub mod guardrails;
@@ -20,6 +21,7 @@ use tollgate_domain::model::Endpoint;
 use tollgate_domain::{Timestamp, Usd};
 use tollgate_store::{Store, StoreError};
 
+pub use adjust::{AdjustError, Adjustment};
 pub use catalogue::{Catalogue, Model, Offer};
 pub use random::{OsRandom, Random, RandomError};
 pub use selection::{Order, PriceRange, Selection};

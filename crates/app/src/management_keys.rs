@@ -2,7 +2,7 @@
 
 use tollgate_domain::KeySecret;
 use tollgate_domain::key::{ManagementKey, ManagementKeyId, Powers};
-use tollgate_store::{NewManagementKey, StoreError};
+use tollgate_store::{Actor, NewManagementKey, StoreError};
 
 use crate::{App, RandomError};
 
@@ -29,13 +29,14 @@ impl App {
         &self,
         name: &str,
         powers: Powers,
+        by: &Actor,
     ) -> Result<(ManagementKey, KeySecret), CreateManagementKeyError> {
         let now = self.store().now().await?;
         if powers.expires_at.is_some_and(|end| end <= now) {
             return Err(CreateManagementKeyError::Expired);
         }
         let secret = KeySecret::new(&self.settings().key_prefix, self.random.bytes()?);
-        let key = self.store().create_management_key(new_key(&secret, name, powers)).await?;
+        let key = self.store().create_management_key(new_key(&secret, name, powers), by).await?;
         Ok((key, secret))
     }
 
@@ -51,7 +52,8 @@ impl App {
             Some(secret) => secret,
             None => KeySecret::new(&self.settings().key_prefix, self.random.bytes()?),
         };
-        let created = self.store().bootstrap_management_key(new_key(&secret, "first", Powers::default())).await?;
+        let key = new_key(&secret, "first", Powers::default());
+        let created = self.store().bootstrap_management_key(key, &Actor::Operator).await?;
         Ok(created.map(|_| secret))
     }
 
@@ -67,8 +69,8 @@ impl App {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn revoke_management_key(&self, id: ManagementKeyId) -> Result<bool, StoreError> {
-        self.store().revoke_management_key(id).await
+    pub async fn revoke_management_key(&self, id: ManagementKeyId, by: &Actor) -> Result<bool, StoreError> {
+        self.store().revoke_management_key(id, by).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tollgate_domain::member::{Member, Role};
 use tollgate_domain::workspace::Workspace;
-use tollgate_store::{MemberRefused, NewMember, Page, PageQuery, StoreError, WorkspaceMember};
+use tollgate_store::{Act, Actor, MemberRefused, NewMember, Page, PageQuery, StoreError, WorkspaceMember};
 
 use crate::{App, RandomError};
 
@@ -61,7 +61,7 @@ impl App {
     ///
     /// # Errors
     /// [`MemberError`].
-    pub async fn create_member(&self, request: MemberRequest) -> Result<Member, MemberError> {
+    pub async fn create_member(&self, request: MemberRequest, act: Act<Member>) -> Result<Member, MemberError> {
         let email = request.email.trim().to_owned();
         let named = email.split_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty());
         if !named || email.chars().any(|c| c.is_whitespace() || c.is_control()) {
@@ -69,7 +69,7 @@ impl App {
         }
         let (first_name, last_name, role) = (request.first_name, request.last_name, request.role);
         let new = NewMember { user_id: self.new_user_id()?, email, first_name, last_name, role };
-        let member = self.store().create_member(new).await??;
+        let member = self.store().create_member(new, act).await??;
         tracing::info!(member.id = member.user_id, "member added");
         Ok(member)
     }
@@ -78,8 +78,8 @@ impl App {
     ///
     /// # Errors
     /// [`MemberError`].
-    pub async fn remove_member(&self, user_id: &str) -> Result<(), MemberError> {
-        self.store().remove_member(user_id).await??;
+    pub async fn remove_member(&self, user_id: &str, by: &Actor) -> Result<(), MemberError> {
+        self.store().remove_member(user_id, by).await??;
         tracing::info!(member.id = user_id, "member removed");
         Ok(())
     }
@@ -104,9 +104,10 @@ impl App {
         &self,
         workspace: &Workspace,
         user_ids: Vec<String>,
+        act: Act<Vec<WorkspaceMember>>,
     ) -> Result<Vec<WorkspaceMember>, MemberError> {
         check(&user_ids)?;
-        Ok(self.store().add_workspace_members(workspace.id, user_ids).await??)
+        Ok(self.store().add_workspace_members(workspace.id, user_ids, act).await??)
     }
 
     /// Removes members from a workspace: all of them, or none. How many were there.
@@ -117,12 +118,13 @@ impl App {
         &self,
         workspace: &Workspace,
         user_ids: Vec<String>,
+        act: Act<usize>,
     ) -> Result<usize, MemberError> {
         check(&user_ids)?;
         if workspace.is_default() {
             return Err(MemberError::Invalid("everybody is a member of the default workspace"));
         }
-        Ok(self.store().remove_workspace_members(workspace.id, user_ids).await??)
+        Ok(self.store().remove_workspace_members(workspace.id, user_ids, act).await??)
     }
 
     /// `user_` and 27 characters.

@@ -1,9 +1,10 @@
 //! Keys for apps: a code is made for an app, and the app exchanges it for a key of its own.
 
+use tollgate_domain::key::Key;
 use tollgate_domain::oauth::{AuthCode, Callback, Challenge, Code, CodeHash, ExchangeRefused, Grant, Proof};
 use tollgate_domain::time::LimitReset;
 use tollgate_domain::{KeySecret, Timestamp, Usd};
-use tollgate_store::{NewCode, NewSecret, StoreError, WorkspaceRef};
+use tollgate_store::{Act, NewCode, NewSecret, StoreError, WorkspaceRef};
 use uuid::Uuid;
 
 use crate::{App, RandomError};
@@ -69,7 +70,11 @@ impl App {
     ///
     /// # Errors
     /// [`CreateCodeError`].
-    pub async fn create_code(&self, request: CodeRequest) -> Result<(AuthCode, Code), CreateCodeError> {
+    pub async fn create_code(
+        &self,
+        request: CodeRequest,
+        act: Act<(AuthCode, Code)>,
+    ) -> Result<(AuthCode, Code), CreateCodeError> {
         let host = request.callback.host();
         let label = request.key_label.as_deref().unwrap_or_default();
         if label.chars().count() > LABEL_MAX {
@@ -90,7 +95,9 @@ impl App {
         };
         let code = Code::new(self.random.bytes()?);
         let new = NewCode { hash: code.hash(), challenge: request.challenge, grant };
-        let created = self.store().create_code(new).await?.ok_or(CreateCodeError::UnknownWorkspace)?;
+        let shown = code.clone();
+        let act = act.over(move |created: &AuthCode| Some((created.clone(), shown)));
+        let created = self.store().create_code(new, act).await?.ok_or(CreateCodeError::UnknownWorkspace)?;
         tracing::info!(callback.host = host, "authorization code created");
         Ok((created, code))
     }
@@ -99,9 +106,16 @@ impl App {
     ///
     /// # Errors
     /// [`ExchangeCodeError`].
-    pub async fn exchange_code(&self, code: &CodeHash, proof: Proof) -> Result<KeySecret, ExchangeCodeError> {
+    pub async fn exchange_code(
+        &self,
+        code: &CodeHash,
+        proof: Proof,
+        act: Act<KeySecret>,
+    ) -> Result<KeySecret, ExchangeCodeError> {
         let secret = KeySecret::new(&self.settings().key_prefix, self.random.bytes()?);
-        let exchanged = self.store().exchange_code(code, proof, NewSecret::from(&secret)).await?;
+        let shown = secret.clone();
+        let act = act.over(move |_: &Key| Some(shown));
+        let exchanged = self.store().exchange_code(code, proof, NewSecret::from(&secret), act).await?;
         let key = exchanged.map_err(ExchangeCodeError::Refused)?;
         tracing::info!(key.hash = %key.hash, "authorization code exchanged for a key");
         Ok(secret)

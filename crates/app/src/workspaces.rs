@@ -3,7 +3,7 @@
 use tollgate_domain::Usd;
 use tollgate_domain::time::WindowKind;
 use tollgate_domain::workspace::{NewWorkspace, Preferences, Workspace, WorkspaceChange};
-use tollgate_store::{Page, PageQuery, StoreError, WorkspaceRef, WorkspaceRefused};
+use tollgate_store::{Act, Actor, Page, PageQuery, StoreError, WorkspaceRef, WorkspaceRefused};
 use uuid::{Builder, Uuid};
 
 use crate::{App, RandomError};
@@ -70,7 +70,11 @@ impl App {
     ///
     /// # Errors
     /// [`WorkspaceError`].
-    pub async fn create_workspace(&self, change: WorkspaceChange) -> Result<Workspace, WorkspaceError> {
+    pub async fn create_workspace(
+        &self,
+        change: WorkspaceChange,
+        act: Act<Workspace>,
+    ) -> Result<Workspace, WorkspaceError> {
         check(&change)?;
         let mut preferences = Preferences::default();
         change.apply_to(&mut preferences);
@@ -81,7 +85,7 @@ impl App {
             description: change.description.flatten(),
             preferences,
         };
-        let workspace = self.store().create_workspace(new).await??;
+        let workspace = self.store().create_workspace(new, act).await??;
         tracing::info!(workspace.id = %workspace.uuid, slug = workspace.slug, "workspace created");
         Ok(workspace)
     }
@@ -94,22 +98,23 @@ impl App {
         &self,
         which: &WorkspaceRef,
         change: WorkspaceChange,
+        by: &Actor,
     ) -> Result<Workspace, WorkspaceError> {
         if change.is_empty() {
             return Err(WorkspaceError::Invalid("No update fields provided"));
         }
         check(&change)?;
         let workspace = self.known_workspace(which).await?;
-        Ok(self.store().update_workspace(workspace.id, change).await??)
+        Ok(self.store().update_workspace(workspace.id, change, by).await??)
     }
 
     /// Deletes a workspace that holds no keys.
     ///
     /// # Errors
     /// [`WorkspaceError`].
-    pub async fn delete_workspace(&self, which: &WorkspaceRef) -> Result<(), WorkspaceError> {
+    pub async fn delete_workspace(&self, which: &WorkspaceRef, by: &Actor) -> Result<(), WorkspaceError> {
         let workspace = self.known_workspace(which).await?;
-        self.store().delete_workspace(workspace.id).await??;
+        self.store().delete_workspace(workspace.id, by).await??;
         tracing::info!(workspace.id = %workspace.uuid, "workspace deleted");
         Ok(())
     }
@@ -124,22 +129,28 @@ impl App {
         window: WindowKind,
         limit: Usd,
         include_byok: Option<bool>,
+        by: &Actor,
     ) -> Result<Workspace, WorkspaceError> {
         if limit <= Usd::ZERO {
             return Err(WorkspaceError::Invalid("`limit_usd` must be more than zero"));
         }
         let workspace = self.known_workspace(which).await?;
         let uuid = self.new_uuid()?;
-        Ok(self.store().put_budget(workspace.id, window, limit, uuid, include_byok).await??)
+        Ok(self.store().put_budget(workspace.id, window, limit, uuid, include_byok, by).await??)
     }
 
     /// Removes the budget of one kind of window, if there is one.
     ///
     /// # Errors
     /// [`WorkspaceError`].
-    pub async fn delete_budget(&self, which: &WorkspaceRef, window: WindowKind) -> Result<(), WorkspaceError> {
+    pub async fn delete_budget(
+        &self,
+        which: &WorkspaceRef,
+        window: WindowKind,
+        by: &Actor,
+    ) -> Result<(), WorkspaceError> {
         let workspace = self.known_workspace(which).await?;
-        self.store().delete_budget(workspace.id, window).await??;
+        self.store().delete_budget(workspace.id, window, by).await??;
         Ok(())
     }
 

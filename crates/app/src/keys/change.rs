@@ -3,7 +3,7 @@
 use tollgate_domain::KeyHash;
 use tollgate_domain::key::KeyChange;
 use tollgate_domain::workspace::Workspace;
-use tollgate_store::{KeyQuery, KeyView, StoreError};
+use tollgate_store::{Actor, KeyQuery, KeyView, StoreError};
 
 use crate::App;
 
@@ -32,14 +32,14 @@ impl App {
     ///
     /// # Errors
     /// [`UpdateKeyError`].
-    pub async fn update_key(&self, hash: &KeyHash, change: KeyChange) -> Result<KeyView, UpdateKeyError> {
+    pub async fn update_key(&self, hash: &KeyHash, change: KeyChange, by: &Actor) -> Result<KeyView, UpdateKeyError> {
         if change.is_empty() {
             return Err(UpdateKeyError::Nothing);
         }
         if change.name.as_ref().is_some_and(|name| name.trim().is_empty()) {
             return Err(UpdateKeyError::EmptyName);
         }
-        let view = self.store().update_key(hash, change).await?.ok_or(UpdateKeyError::UnknownKey)?;
+        let view = self.store().update_key(hash, change, by).await?.ok_or(UpdateKeyError::UnknownKey)?;
         tracing::info!(key.hash = %hash, "key changed");
         Ok(view)
     }
@@ -48,8 +48,8 @@ impl App {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn delete_key(&self, hash: &KeyHash) -> Result<bool, StoreError> {
-        let deleted = self.store().delete_key(hash).await?;
+    pub async fn delete_key(&self, hash: &KeyHash, by: &Actor) -> Result<bool, StoreError> {
+        let deleted = self.store().delete_key(hash, by).await?;
         if deleted {
             tracing::info!(key.hash = %hash, "key deleted");
         }

@@ -3,7 +3,7 @@
 use tollgate_domain::key::NewKey;
 use tollgate_domain::time::LimitReset;
 use tollgate_domain::{KeySecret, Timestamp, Usd};
-use tollgate_store::{KeyView, StoreError, WorkspaceRef};
+use tollgate_store::{Act, KeyView, StoreError, WorkspaceRef};
 use uuid::Uuid;
 
 use crate::{App, RandomError};
@@ -66,9 +66,16 @@ impl App {
     ///
     /// # Errors
     /// [`CreateKeyError`].
-    pub async fn create_key(&self, request: KeyRequest) -> Result<(KeyView, KeySecret), CreateKeyError> {
+    pub async fn create_key(
+        &self,
+        request: KeyRequest,
+        act: Act<(KeyView, KeySecret)>,
+    ) -> Result<(KeyView, KeySecret), CreateKeyError> {
         let (new, secret) = self.new_key(request).await?;
-        let view = self.store().create_key(new).await?.ok_or(CreateKeyError::UnknownWorkspace)?;
+        let shown = secret.clone();
+        let act = act.over(move |views: &Vec<KeyView>| Some((views.first()?.clone(), shown)));
+        let created = self.store().create_keys(vec![new], act).await?;
+        let view = created.and_then(|mut views| views.pop()).ok_or(CreateKeyError::UnknownWorkspace)?;
         tracing::info!(key.hash = %view.key.hash, "key created");
         Ok((view, secret))
     }
@@ -77,7 +84,11 @@ impl App {
     ///
     /// # Errors
     /// [`CreateKeyError`]; which of them it is for stands in [`CreateKeyError::At`].
-    pub async fn create_keys(&self, requests: Vec<KeyRequest>) -> Result<Vec<(KeyView, KeySecret)>, CreateKeyError> {
+    pub async fn create_keys(
+        &self,
+        requests: Vec<KeyRequest>,
+        act: Act<Vec<(KeyView, KeySecret)>>,
+    ) -> Result<Vec<(KeyView, KeySecret)>, CreateKeyError> {
         if !(1..=BULK_MAX).contains(&requests.len()) {
             return Err(CreateKeyError::Count);
         }
@@ -88,7 +99,9 @@ impl App {
             new.push(key);
             secrets.push(secret);
         }
-        let views = self.store().create_keys(new).await?.ok_or(CreateKeyError::UnknownWorkspace)?;
+        let shown = secrets.clone();
+        let act = act.over(move |views: &Vec<KeyView>| Some(views.iter().cloned().zip(shown).collect()));
+        let views = self.store().create_keys(new, act).await?.ok_or(CreateKeyError::UnknownWorkspace)?;
         tracing::info!(keys = views.len(), "keys created");
         Ok(views.into_iter().zip(secrets).collect())
     }

@@ -1,7 +1,7 @@
 //! Giving a key a new secret.
 
 use tollgate_domain::{KeyHash, KeySecret};
-use tollgate_store::{KeyView, Rotation, StoreError};
+use tollgate_store::{Act, KeyView, Rotation, StoreError};
 
 use crate::{App, RandomError};
 
@@ -30,14 +30,21 @@ impl App {
     ///
     /// # Errors
     /// [`RotateKeyError`].
-    pub async fn rotate_key(&self, hash: &KeyHash, grace_seconds: u64) -> Result<(KeyView, KeySecret), RotateKeyError> {
+    pub async fn rotate_key(
+        &self,
+        hash: &KeyHash,
+        grace_seconds: u64,
+        act: Act<(KeyView, KeySecret)>,
+    ) -> Result<(KeyView, KeySecret), RotateKeyError> {
         if grace_seconds > GRACE_SECONDS_MAX {
             return Err(RotateKeyError::Grace);
         }
         let secret = KeySecret::new(&self.settings().key_prefix, self.random.bytes()?);
         let grace_micros = i64::try_from(grace_seconds).unwrap_or(0).saturating_mul(1_000_000);
         let rotation = Rotation { secret: secret.hash(), label: secret.label(), grace_micros };
-        let view = self.store().rotate_key(hash, rotation).await?.ok_or(RotateKeyError::UnknownKey)?;
+        let shown = secret.clone();
+        let act = act.over(move |view: &KeyView| Some((view.clone(), shown)));
+        let view = self.store().rotate_key(hash, rotation, act).await?.ok_or(RotateKeyError::UnknownKey)?;
         tracing::info!(key.hash = %view.key.hash, grace_seconds, "key rotated");
         Ok((view, secret))
     }
