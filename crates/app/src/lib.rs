@@ -9,6 +9,7 @@ pub mod keys;
 pub mod management_keys;
 pub mod members;
 pub mod oauth;
+mod once;
 mod random;
 mod selection;
 pub mod vault;
@@ -23,6 +24,7 @@ use tollgate_store::{Store, StoreError};
 
 pub use adjust::{AdjustError, Adjustment};
 pub use catalogue::{Catalogue, Model, Offer};
+pub use once::{Kept, Slot};
 pub use random::{OsRandom, Random, RandomError};
 pub use selection::{Order, PriceRange, Selection};
 pub use vault::Vault;

@@ -12,6 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tollgate_app::App;
 use tollgate_domain::Timestamp;
 use tollgate_domain::key::{ManagementKey, ManagementKeyId, Powers};
+use tollgate_store::Actor;
 
 use crate::failure::{Failure, Kind};
 
@@ -116,14 +117,14 @@ pub async fn perform(app: &App, ask: Ask) -> Tell {
             match expires_at.as_deref().map(Timestamp::parse_utc).transpose() {
                 Err(error) => Err(format!("the expiry {error}")),
                 Ok(expires_at) => app
-                    .create_management_key(&name, Powers { read_only, expires_at })
+                    .create_management_key(&name, Powers { read_only, expires_at }, &Actor::Operator)
                     .await
                     .map(|(key, secret)| Tell::Created { key: key.into(), secret: secret.reveal().to_owned() })
                     .map_err(|error| error.to_string()),
             }
         }
         Ask::RevokeManagementKey { id } => app
-            .revoke_management_key(ManagementKeyId(id))
+            .revoke_management_key(ManagementKeyId(id), &Actor::Operator)
             .await
             .map(|found| Tell::Revoked { found })
             .map_err(|error| error.to_string()),

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::commands::{self, config, credits, demo, keys, management_keys, serve, usage};
+use crate::commands::{self, audit, config, credits, demo, keys, management_keys, members, serve, usage};
 use crate::failure::{Failure, Kind};
 
 /// LLM API keys with spending limits that hold
@@ -37,6 +37,10 @@ pub enum Command {
     Usage(usage::Arguments),
     /// Show or top up the account's credits, over HTTP
     Credits(credits::Arguments),
+    /// Who there is, over HTTP
+    Members(members::Arguments),
+    /// Who changed what, and when, over HTTP
+    Audit(audit::Arguments),
     /// Keys that manage keys, on the database (first key, lost key)
     ManagementKeys(management_keys::Arguments),
     /// Check or print the configuration
@@ -76,6 +80,8 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Command::Keys(arguments) => keys::run(arguments).await,
             Command::Usage(arguments) => usage::run(arguments).await,
             Command::Credits(arguments) => credits::run(arguments).await,
+            Command::Members(arguments) => members::run(arguments).await,
+            Command::Audit(arguments) => audit::run(arguments).await,
             Command::ManagementKeys(arguments) => management_keys::run(arguments).await,
             Command::Config(arguments) => config::run(arguments),
         }

@@ -46,6 +46,7 @@ impl From<ClientError> for Failure {
         let fact = error.to_string();
         match error {
             ClientError::Url(_) => Self::new(Kind::Usage, fact).next("give --url as http://host:port"),
+            ClientError::IdempotencyKey => Self::new(Kind::Usage, fact).next("use letters, digits and hyphens"),
             ClientError::Unreachable { .. } => Self::new(Kind::Unreachable, fact)
                 .next("start one with `tollgate serve`, or name another with --url or TOLLGATE_URL"),
             ClientError::Refused { status: 401 | 403, .. } => Self::new(Kind::Credential, fact)

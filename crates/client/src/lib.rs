@@ -9,13 +9,14 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tollgate_wire::{
-    ActivityItem, CreateKey, CreatedKey, Credits, CurrentKey, Data, Deleted, ErrorEnvelope, Key, RotateKey, TopUp,
-    UpdateKey,
+    ActivityItem, AuditEntry, CreateKey, CreateMember, CreatedKey, Credits, CurrentKey, Data, Deleted, ErrorEnvelope,
+    Key, ListPage, OrganizationMember, RotateKey, TopUp, UpdateKey,
 };
 
 /// Until a connection stands.
@@ -31,6 +32,9 @@ pub enum ClientError {
     /// The URL cannot be used.
     #[error("`{0}` is not an http or https URL")]
     Url(String),
+    /// The idempotency key cannot be sent in a header.
+    #[error("the idempotency key holds characters that no header may")]
+    IdempotencyKey,
     /// No server answers.
     #[error("no server answers at {url} ({why})")]
     Unreachable {
@@ -79,11 +83,21 @@ pub struct KeyFilter {
     pub workspace: Option<String>,
 }
 
+/// Which entries of the audit log to list.
+#[derive(Clone, Debug, Default)]
+pub struct AuditFilter {
+    /// Only what was done to what has this public id.
+    pub target: Option<String>,
+    /// Only this action, or all of a kind.
+    pub action: Option<String>,
+}
+
 /// A client with one credential.
 #[derive(Clone)]
 pub struct Client {
     base: String,
     bearer: String,
+    idempotency_key: Option<String>,
 }
 
 impl std::fmt::Debug for Client {
@@ -98,13 +112,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 impl Client {
     /// A client of the server at `base` (`http://host:port`) with `bearer` as its key.
     pub fn new(base: &str, bearer: &str) -> Self {
-        Self { base: base.trim_end_matches('/').to_owned(), bearer: bearer.to_owned() }
+        Self { base: base.trim_end_matches('/').to_owned(), bearer: bearer.to_owned(), idempotency_key: None }
     }
 
     /// The same server, with another key.
     #[must_use]
     pub fn with_key(&self, bearer: &str) -> Self {
         Self::new(&self.base, bearer)
+    }
+
+    /// The same, whose request is done once however often it is sent under this key: for one request, and its repeats.
+    #[must_use]
+    pub fn once(&self, idempotency_key: Option<String>) -> Self {
+        Self { idempotency_key, ..self.clone() }
     }
 
     /// The keys of a workspace, newest first, all pages of them.
@@ -214,6 +234,50 @@ impl Client {
         Ok(answer.data)
     }
 
+    /// The newest entries of the audit log, `limit` at the most.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn audit(&self, filter: &AuditFilter, limit: usize) -> Result<Vec<AuditEntry>, ClientError> {
+        let named = |name: &str, value: &Option<String>| {
+            value
+                .as_ref()
+                .map(|value| format!("&{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)))
+                .unwrap_or_default()
+        };
+        let filters = named("target", &filter.target) + &named("action", &filter.action);
+        self.pages(|offset| format!("/api/v1/audit?limit={PAGE}&offset={offset}{filters}"), limit).await
+    }
+
+    /// The members of the organisation, oldest first.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn members(&self) -> Result<Vec<OrganizationMember>, ClientError> {
+        let path = |offset| format!("/api/v1/organization/members?limit={PAGE}&offset={offset}");
+        self.pages(path, usize::MAX).await
+    }
+
+    /// Adds a member.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn create_member(&self, member: &CreateMember) -> Result<OrganizationMember, ClientError> {
+        let answer: Data<OrganizationMember> =
+            self.json(Method::POST, "/api/v1/organization/members", Some(member)).await?;
+        Ok(answer.data)
+    }
+
+    /// Removes a member whose keys are all deleted.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn remove_member(&self, user_id: &str) -> Result<(), ClientError> {
+        let path = format!("/api/v1/organization/members/{}", utf8_percent_encode(user_id, NON_ALPHANUMERIC));
+        let _: Deleted = self.json(Method::DELETE, &path, None::<&()>).await?;
+        Ok(())
+    }
+
     /// The key of this client.
     ///
     /// # Errors
@@ -229,6 +293,24 @@ impl Client {
     /// No server answers.
     pub async fn chat(&self, body: Vec<u8>) -> Result<RawAnswer, ClientError> {
         self.raw(Method::POST, "/api/v1/chat/completions", Some(body)).await
+    }
+
+    /// The items of a list that says how long it is, page after page, `most` at the most.
+    async fn pages<T: DeserializeOwned>(
+        &self,
+        path: impl Fn(usize) -> String,
+        most: usize,
+    ) -> Result<Vec<T>, ClientError> {
+        let mut all: Vec<T> = Vec::new();
+        loop {
+            let page: ListPage<T> = self.json(Method::GET, &path(all.len()), None::<&()>).await?;
+            let ended = page.data.len() < PAGE;
+            all.extend(page.data);
+            if ended || all.len() >= most {
+                all.truncate(most);
+                return Ok(all);
+            }
+        }
     }
 
     async fn json<T: DeserializeOwned>(
@@ -288,6 +370,10 @@ impl Client {
             .header(USER_AGENT, concat!("tollgate-cli/", env!("CARGO_PKG_VERSION")))
             .body(Full::new(Bytes::from(body.unwrap_or_default())))
             .map_err(|_| ClientError::Url(format!("{}{path}", self.base)))?;
+        if let Some(key) = self.idempotency_key.as_ref().filter(|_| request.method() == Method::POST) {
+            let value = HeaderValue::try_from(key).map_err(|_| ClientError::IdempotencyKey)?;
+            request.headers_mut().insert("idempotency-key", value);
+        }
         if let Some(bearer) = bearer {
             let mut value = HeaderValue::try_from(format!("Bearer {bearer}"))
                 .map_err(|_| ClientError::Url(format!("{}{path}", self.base)))?;

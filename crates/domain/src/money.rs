@@ -89,6 +89,17 @@ impl Usd {
         }
     }
 
+    /// The same, of an amount that may be negative.
+    ///
+    /// # Errors
+    /// As [`Usd::parse`], but for the sign.
+    pub fn parse_signed(text: &str, excess: Excess) -> Result<Self, MoneyError> {
+        match text.strip_prefix('-') {
+            None => Self::parse(text, excess),
+            Some(size) => Self::parse(size, excess).map(|amount| Self(amount.0.saturating_neg())),
+        }
+    }
+
     /// Rounds pico-dollars up to a nano-dollar: the one place where a cost is rounded.
     ///
     /// # Errors

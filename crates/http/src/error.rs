@@ -8,7 +8,6 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
-use tollgate_app::RandomError;
 use tollgate_app::activity::ActivityError;
 use tollgate_app::credits::TopUpError;
 use tollgate_app::guardrails::GuardrailError;
@@ -16,6 +15,7 @@ use tollgate_app::keys::{CreateKeyError, RotateKeyError, UpdateKeyError};
 use tollgate_app::members::MemberError;
 use tollgate_app::oauth::{CreateCodeError, ExchangeCodeError};
 use tollgate_app::workspaces::WorkspaceError;
+use tollgate_app::{AdjustError, RandomError};
 use tollgate_domain::Usd;
 use tollgate_domain::guardrail::IncompleteBudget;
 use tollgate_domain::ledger::{Budget, BudgetScope, Refusal, RefusalReason};
@@ -52,6 +52,11 @@ impl ApiError {
     /// 400: the request makes no sense, and why.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// 409: it cannot be done beside something that was done, or is being done.
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, message)
     }
 
     /// The same, with the place in the request that it is about.
@@ -115,6 +120,11 @@ impl ApiError {
     pub fn internal(cause: impl std::error::Error + Send + Sync + 'static) -> Self {
         let error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
         Self { cause: Some(Cause(Arc::new(cause))), ..error }
+    }
+
+    /// 500 where an answer cannot be written as JSON.
+    pub fn unwritten() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
     }
 
     /// 500 after a panic, which was logged where it happened.
@@ -434,6 +444,16 @@ impl From<ActivityError> for ApiError {
             ActivityError::Date => Self::bad_request(error.to_string()),
             ActivityError::UnknownKey | ActivityError::UnknownWorkspace => Self::not_found(error.to_string()),
             ActivityError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AdjustError> for ApiError {
+    fn from(error: AdjustError) -> Self {
+        match error {
+            AdjustError::Nothing | AdjustError::Reason => Self::bad_request(error.to_string()),
+            AdjustError::Unknown => Self::not_found(error.to_string()),
+            AdjustError::Store(error) => error.into(),
         }
     }
 }

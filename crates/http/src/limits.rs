@@ -24,6 +24,14 @@ pub struct HttpLimits {
     pub connections_max: usize,
 }
 
+impl HttpLimits {
+    /// These, for anything but a call.
+    #[must_use]
+    pub fn of_management(&self) -> Self {
+        Self { body_bytes_max: self.body_bytes_max.min(self.management_body_bytes_max), ..*self }
+    }
+}
+
 impl Default for HttpLimits {
     fn default() -> Self {
         Self {

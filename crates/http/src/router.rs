@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 use bytes::Bytes;
@@ -23,12 +24,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::error::{ApiError, Cause};
+use crate::extract::{InProgress, once};
 use crate::limits::HttpLimits;
 use crate::routes;
 
 /// Headers that pages of other origins may read.
-pub const EXPOSED: &str =
-    "x-generation-id, x-provider-name, x-request-id, x-tollgate-max-tokens, x-tollgate-settlement, retry-after";
+pub const EXPOSED: &str = "x-generation-id, x-provider-name, x-request-id, x-tollgate-max-tokens, x-tollgate-settlement, retry-after, \
+     idempotent-replayed";
 const CHAT: &str = "/api/v1/chat/completions";
 
 /// The whole API as one service.
@@ -42,6 +44,7 @@ struct Shared {
     gateway: Gateway,
     limits: HttpLimits,
     requests: AtomicU64,
+    in_progress: InProgress,
     boot: u32,
 }
 
@@ -82,7 +85,16 @@ impl Body for ApiBody {
 impl Api {
     /// The API of a product. `boot` sets the ids of this process's requests apart from another's.
     pub fn new(app: App, gateway: Gateway, limits: HttpLimits, boot: u32) -> Self {
-        Self { shared: Arc::new(Shared { app, gateway, limits, requests: AtomicU64::new(0), boot }) }
+        Self {
+            shared: Arc::new(Shared {
+                app,
+                gateway,
+                limits,
+                requests: AtomicU64::new(0),
+                in_progress: InProgress::default(),
+                boot,
+            }),
+        }
     }
 
     /// The product.
@@ -100,6 +112,11 @@ impl Api {
         &self.shared.limits
     }
 
+    /// Requests with an idempotency key that are being answered.
+    pub fn in_progress(&self) -> &InProgress {
+        &self.shared.in_progress
+    }
+
     /// The control plane's routes.
     pub fn router(&self) -> Router {
         let exposed = EXPOSED.split(", ").filter_map(|name| name.parse::<HeaderName>().ok());
@@ -108,7 +125,7 @@ impl Api {
             .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::PUT, Method::DELETE])
             .allow_headers(Any)
             .expose_headers(exposed.collect::<Vec<_>>());
-        let api = under(api_routes()).layer(cors);
+        let api = under(api_routes()).layer(from_fn_with_state(self.clone(), once)).layer(cors);
         under(server_routes())
             .nest("/api/v1", api)
             .fallback(not_found)
@@ -180,7 +197,7 @@ fn server_routes() -> Routes {
 
 /// What is served under `/api/v1`.
 fn api_routes() -> Routes {
-    use routes::{activity, credits, generation, key, keys, models, oauth, providers};
+    use routes::{activity, audit, credits, generation, key, keys, models, oauth, providers};
     let one_key = get(keys::get).patch(keys::update).delete(keys::delete);
     let mut all = vec![
         ("/key", get(key::get)),
@@ -193,7 +210,9 @@ fn api_routes() -> Routes {
         ("/keys/bulk", post(keys::bulk)),
         ("/activity", get(activity::get)),
         ("/credits", get(credits::get).post(credits::top_up)),
+        ("/audit", get(audit::list)),
         ("/generation", get(generation::get)),
+        ("/generation/adjust", post(generation::adjust)),
         ("/models", get(models::list)),
         ("/models/count", get(models::count)),
         ("/models/user", get(models::user)),

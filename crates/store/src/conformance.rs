@@ -21,8 +21,8 @@ use tollgate_domain::workspace::WorkspaceId;
 use tollgate_domain::{KeyHash, KeyId, Price, Timestamp, Usd};
 
 use crate::{
-    Admission, Attempt, CatalogueStore, Credential, KeyQuery, KeyStore, KeyView, Ledger, ManagementStore, NewCode,
-    NewManagementKey, NewSecret, OAuthStore, Outcome, PricedEndpoint, Reservation, Reserve, Settlement,
+    Actor, Admission, Attempt, CatalogueStore, Credential, KeyQuery, KeyStore, KeyView, Ledger, ManagementStore,
+    NewCode, NewManagementKey, NewSecret, OAuthStore, Outcome, PricedEndpoint, Reservation, Reserve, Settlement,
     SettlementFacts, Store, StoreError, WorkspaceRef, WorkspaceStore,
 };
 
@@ -93,7 +93,7 @@ impl<E: Engine> Db<E> {
             creator: None,
             external_user: Some("someone".to_owned()),
         };
-        self.store.create_key(key).await.unwrap().unwrap()
+        self.store.create_keys(vec![key], Actor::Operator.into()).await.unwrap().unwrap().remove(0)
     }
 
     async fn view(&self, name: &str) -> Option<KeyView> {
@@ -159,11 +159,11 @@ async fn keys_live_and_die<E: Engine>() {
         limit_reset: Some(Some(LimitReset::Weekly)),
         ..KeyChange::default()
     };
-    let changed = db.store.update_key(&KeyHash::of("b"), change.clone()).await.unwrap().unwrap();
+    let changed = db.store.update_key(&KeyHash::of("b"), change.clone(), &Actor::Operator).await.unwrap().unwrap();
     assert_eq!((changed.key.name.as_str(), changed.key.disabled), ("b2", true));
-    assert!(db.store.delete_key(&KeyHash::of("c")).await.unwrap());
-    assert!(!db.store.delete_key(&KeyHash::of("c")).await.unwrap());
-    assert_eq!(db.store.update_key(&KeyHash::of("c"), change).await.unwrap(), None);
+    assert!(db.store.delete_key(&KeyHash::of("c"), &Actor::Operator).await.unwrap());
+    assert!(!db.store.delete_key(&KeyHash::of("c"), &Actor::Operator).await.unwrap());
+    assert_eq!(db.store.update_key(&KeyHash::of("c"), change, &Actor::Operator).await.unwrap(), None);
     for _ in 0..2 {
         assert_eq!(db.view("b").await.unwrap(), changed);
         assert_eq!(db.view("c").await, None);
@@ -301,11 +301,18 @@ async fn what_was_in_flight_is_lost_and_adjustable<E: Engine>() {
     assert_eq!((lost.settlement.outcome, lost.settlement.charge.credits.nanos()), (Outcome::Lost, 60));
     assert_eq!(db.balance("lost").await, (60, 0));
 
-    let adjust = |nanos| db.store.adjust(id, Amounts::credits(Usd::from_nanos(nanos)), "it was less");
+    let adjust =
+        |nanos| db.store.adjust(id, Amounts::credits(Usd::from_nanos(nanos)), "it was less", Actor::Operator.into());
     assert_eq!(adjust(-25).await.unwrap(), Some(Amounts::credits(Usd::from_nanos(35))));
     assert_eq!(adjust(5).await.unwrap(), Some(Amounts::credits(Usd::from_nanos(40))));
     assert_eq!(db.balance("lost").await, (40, 0));
-    assert_eq!(db.store.adjust("gen-1-00000000000000000000", Amounts::default(), "nobody").await.unwrap(), None);
+    assert_eq!(
+        db.store
+            .adjust("gen-1-00000000000000000000", Amounts::default(), "nobody", Actor::Operator.into())
+            .await
+            .unwrap(),
+        None
+    );
     let late = db.store.settle(settlement(held.row, 1)).await.unwrap();
     assert!(!late.first, "it was closed at the start");
     let db = db.reopened().await;
@@ -377,16 +384,16 @@ async fn management_keys_bootstrap_once<E: Engine>() {
         label: name.to_owned(),
         powers: Powers::default(),
     };
-    let first = db.store.bootstrap_management_key(new("first")).await.unwrap().unwrap();
-    assert_eq!(db.store.bootstrap_management_key(new("second")).await.unwrap(), None);
-    let third = db.store.create_management_key(new("third")).await.unwrap();
+    let first = db.store.bootstrap_management_key(new("first"), &Actor::Operator).await.unwrap().unwrap();
+    assert_eq!(db.store.bootstrap_management_key(new("second"), &Actor::Operator).await.unwrap(), None);
+    let third = db.store.create_management_key(new("third"), &Actor::Operator).await.unwrap();
     let end = Timestamp::parse_utc(START).unwrap().plus_micros(3_600_000_000);
     let powers = Powers { read_only: true, expires_at: Some(end) };
     let weak = NewManagementKey { powers, ..new("weak") };
-    let weak = db.store.create_management_key(weak).await.unwrap();
+    let weak = db.store.create_management_key(weak, &Actor::Operator).await.unwrap();
     assert_eq!(weak.powers, powers);
-    assert!(db.store.revoke_management_key(first.id).await.unwrap());
-    assert!(!db.store.revoke_management_key(first.id).await.unwrap());
+    assert!(db.store.revoke_management_key(first.id, &Actor::Operator).await.unwrap());
+    assert!(!db.store.revoke_management_key(first.id, &Actor::Operator).await.unwrap());
     let db = db.reopened().await;
     assert_eq!(db.store.management_keys().await.unwrap(), [third, weak.clone()]);
     assert_eq!(db.who("weak").await, Some(Credential::Management(weak)));
@@ -395,7 +402,7 @@ async fn management_keys_bootstrap_once<E: Engine>() {
     assert!(db.who("first").await.is_none());
     assert!(matches!(db.who("third").await, Some(Credential::Management(_))));
     // One existed, though it was revoked.
-    assert_eq!(db.store.bootstrap_management_key(new("fourth")).await.unwrap(), None);
+    assert_eq!(db.store.bootstrap_management_key(new("fourth"), &Actor::Operator).await.unwrap(), None);
     db.engine.close(db.store).await;
 }
 
@@ -438,7 +445,11 @@ impl<E: Engine> Db<E> {
             expires_at: Some(self.store.now().await.unwrap().plus_micros(86_400_000_000)),
         };
         let challenge = Challenge::new(ChallengeMethod::Plain, "right").unwrap();
-        let made = self.store.create_code(NewCode { hash: CodeHash::of(text), challenge, grant }).await.unwrap();
+        let made = self
+            .store
+            .create_code(NewCode { hash: CodeHash::of(text), challenge, grant }, Actor::Operator.into())
+            .await
+            .unwrap();
         assert_eq!(made.unwrap().created_at, self.store.now().await.unwrap());
     }
 
@@ -456,7 +467,7 @@ async fn exchange(
 ) -> Result<String, ExchangeRefused> {
     let proof = Proof { method: None, verifier: Some(VerifierHash::of(verifier)) };
     let secret = NewSecret { hash: KeyHash::of(secret), label: format!("{secret}...") };
-    store.exchange_code(&CodeHash::of(text), proof, secret).await.unwrap().map(|key| key.name)
+    store.exchange_code(&CodeHash::of(text), proof, secret, Actor::App.into()).await.unwrap().map(|key| key.name)
 }
 
 async fn a_code_buys_one_key<E: Engine>() {
@@ -481,7 +492,11 @@ async fn a_code_buys_one_key<E: Engine>() {
     assert_eq!(db.names(0, 10, true).await, ["second", "first"]);
     let (workspace, challenge) = (WorkspaceId(99), Challenge::new(ChallengeMethod::Plain, "right").unwrap());
     let grant = Grant { name: "x".to_owned(), workspace, limit: None, limit_reset: None, expires_at: None };
-    let made = db.store.create_code(NewCode { hash: CodeHash::of("x"), challenge, grant }).await.unwrap();
+    let made = db
+        .store
+        .create_code(NewCode { hash: CodeHash::of("x"), challenge, grant }, Actor::Operator.into())
+        .await
+        .unwrap();
     assert_eq!(made, None, "there is no such workspace");
 }
 

@@ -5,6 +5,7 @@
 #![warn(missing_docs)]
 
 mod activity;
+mod audit;
 #[cfg(feature = "openapi")]
 mod chat;
 mod current_key;
@@ -23,6 +24,7 @@ mod usage;
 mod workspaces;
 
 pub use activity::ActivityItem;
+pub use audit::{Adjust, Adjusted, AuditActor, AuditEntry};
 #[cfg(feature = "openapi")]
 pub use chat::{ChatChoice, ChatCompletion, ChatEvent, ChatMessage, ChatRequest, ProviderChoice};
 pub use current_key::{CurrentKey, FreeModelDailyRequests, KeyBudget, RateLimit};
@@ -42,7 +44,7 @@ pub use money::{Amount, RawAmount};
 pub use oauth::{AuthCode, CreateAuthCode, ExchangeAuthCode, ExchangedKey};
 pub use object::Object;
 #[cfg(feature = "openapi")]
-pub use query::{ActivityParams, GenerationParams, KeyParams, ModelPageParams, ModelParams, PageParams};
+pub use query::{ActivityParams, AuditParams, GenerationParams, KeyParams, ModelPageParams, ModelParams, PageParams};
 pub use usage::{ChatUsage, CompletionTokensDetails, CostDetails, PromptTokensDetails};
 pub use workspaces::{
     AddedMembers, CreateMember, Credits, ListPage, OrganizationMember, PutBudget, RemovedMembers, TopUp, UserIds,

@@ -20,12 +20,7 @@ impl Serialize for Amount {
 impl<'de> Deserialize<'de> for Amount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = Box::<RawValue>::deserialize(deserializer)?;
-        let (negative, text) = match number.get().strip_prefix('-') {
-            Some(rest) => (true, rest),
-            None => (false, number.get()),
-        };
-        let size = Usd::parse(text, Excess::RoundDown).map_err(D::Error::custom)?;
-        Ok(Self(if negative { Usd::from_nanos(-size.nanos()) } else { size }))
+        Usd::parse_signed(number.get(), Excess::RoundDown).map(Self).map_err(D::Error::custom)
     }
 }
 
@@ -41,6 +36,14 @@ impl RawAmount {
     /// [`MoneyError`]; a value that is no number is [`MoneyError::NotANumber`].
     pub fn parse(&self, excess: Excess) -> Result<Usd, MoneyError> {
         Usd::parse(self.0.get(), excess)
+    }
+
+    /// The same, of an amount that may be negative.
+    ///
+    /// # Errors
+    /// As [`RawAmount::parse`].
+    pub fn parse_signed(&self, excess: Excess) -> Result<Usd, MoneyError> {
+        Usd::parse_signed(self.0.get(), excess)
     }
 }
 

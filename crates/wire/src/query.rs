@@ -28,6 +28,24 @@ pub struct KeyParams {
     pub workspace_id: Option<String>,
 }
 
+/// `GET /audit`.
+#[derive(Clone, Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct AuditParams {
+    /// Only of this workspace.
+    #[param(format = "uuid")]
+    pub workspace_id: Option<String>,
+    /// Only what was done to what has this public id.
+    pub target: Option<String>,
+    /// Only this action (`key.update`), or all of a kind (`key`).
+    pub action: Option<String>,
+    /// How many are passed over; default 0.
+    pub offset: Option<u64>,
+    /// How many are shown at the most; default 50.
+    #[param(minimum = 1, maximum = 100)]
+    pub limit: Option<u64>,
+}
+
 /// `GET /activity`.
 #[derive(Clone, Debug, IntoParams)]
 #[into_params(parameter_in = Query)]

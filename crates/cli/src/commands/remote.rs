@@ -22,6 +22,9 @@ pub struct Remote {
     /// Print the API's JSON and nothing else
     #[arg(long, global = true)]
     pub json: bool,
+    /// Do it once, however often it is sent under this text (24 hours)
+    #[arg(long, global = true, value_name = "KEY")]
+    idempotency_key: Option<String>,
 }
 
 impl Remote {
@@ -30,7 +33,8 @@ impl Remote {
     /// # Errors
     /// There is no management key.
     pub fn client(&self) -> Result<Client, Failure> {
-        Ok(Client::new(&self.url, &management_key(self.management_key_file.as_deref())?))
+        let client = Client::new(&self.url, &management_key(self.management_key_file.as_deref())?);
+        Ok(client.once(self.idempotency_key.clone()))
     }
 }
 

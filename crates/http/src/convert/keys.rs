@@ -5,10 +5,10 @@ use tollgate_domain::key::{KeyChange, ManagementKey};
 use tollgate_domain::ledger::{BudgetScope, BudgetState};
 use tollgate_domain::money::{Excess, MoneyError};
 use tollgate_domain::time::LimitReset;
-use tollgate_domain::{Timestamp, Usd};
+use tollgate_domain::{KeySecret, Timestamp, Usd};
 use tollgate_store::KeyView;
 use tollgate_wire::{
-    Amount, CreateKey, CurrentKey, FreeModelDailyRequests, Key, KeyBudget, RateLimit, RawAmount, UpdateKey,
+    Amount, CreateKey, CreatedKey, CurrentKey, FreeModelDailyRequests, Key, KeyBudget, RateLimit, RawAmount, UpdateKey,
 };
 use uuid::Uuid;
 
@@ -74,6 +74,11 @@ fn limit_reset(word: &str) -> Result<LimitReset, ApiError> {
 /// When a key stops working.
 pub fn expires_at(text: &str) -> Result<Timestamp, ApiError> {
     Timestamp::parse_utc(text).map_err(|error| ApiError::bad_request(format!("`expires_at` {error}")))
+}
+
+/// A key with its secret, shown this once.
+pub fn created((view, secret): &(KeyView, KeySecret)) -> CreatedKey {
+    CreatedKey { data: key(view.clone()), key: secret.reveal().to_owned() }
 }
 
 /// A key as it is shown to those who manage it.

@@ -1,6 +1,7 @@
 //! Between what is promised and what is true: wire to domain may fail, domain to wire cannot.
 
 pub mod activity;
+pub mod audit;
 pub mod generation;
 pub mod guardrails;
 pub mod keys;

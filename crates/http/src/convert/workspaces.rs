@@ -123,8 +123,17 @@ pub fn exact(name: &str, raw: &RawAmount) -> Result<Usd, ApiError> {
     amount(name, raw, Excess::Refuse)
 }
 
+/// Money that changes hands in either direction.
+pub fn signed(name: &str, raw: &RawAmount) -> Result<Usd, ApiError> {
+    in_words(name, raw.parse_signed(Excess::Refuse))
+}
+
 fn amount(name: &str, raw: &RawAmount, excess: Excess) -> Result<Usd, ApiError> {
-    raw.parse(excess).map_err(|error| {
+    in_words(name, raw.parse(excess))
+}
+
+fn in_words(name: &str, amount: Result<Usd, MoneyError>) -> Result<Usd, ApiError> {
+    amount.map_err(|error| {
         let problem = match error {
             MoneyError::NotANumber => "must be a number".to_owned(),
             MoneyError::Negative | MoneyError::TooLarge | MoneyError::TooPrecise => error.to_string(),

@@ -7,7 +7,6 @@ use tollgate_wire::{CreateKey, CreateKeys, External};
 
 use super::{Json, read_body};
 use crate::error::ApiError;
-use crate::limits::HttpLimits;
 use crate::router::Api;
 
 /// The keys that a body asks for.
@@ -22,8 +21,7 @@ impl FromRequest<Api> for Bulk {
             return Ok(Self(Json::<CreateKeys>::from_request(request, api).await?.0.keys));
         }
         let (head, body) = request.into_parts();
-        let most = api.limits().body_bytes_max.min(api.limits().management_body_bytes_max);
-        let limits = HttpLimits { body_bytes_max: most, ..*api.limits() };
+        let limits = api.limits().of_management();
         let bytes = read_body(&head.headers, body, &limits).await?;
         read_csv(&bytes).map(Self).map_err(ApiError::bad_request)
     }

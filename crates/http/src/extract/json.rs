@@ -21,8 +21,7 @@ impl<T: DeserializeOwned> FromRequest<Api> for Json<T> {
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, ApiError> {
         let (head, body) = request.into_parts();
-        let most = api.limits().body_bytes_max.min(api.limits().management_body_bytes_max);
-        let limits = HttpLimits { body_bytes_max: most, ..*api.limits() };
+        let limits = api.limits().of_management();
         let bytes = read_body(&head.headers, body, &limits).await?;
         let (members, mut misspelt) = (members_of::<T>(), None);
         let mut reader = serde_json::Deserializer::from_slice(&bytes);

@@ -3,6 +3,7 @@
 mod bulk;
 mod credential;
 mod json;
+mod once;
 mod page;
 mod path;
 mod query;
@@ -10,5 +11,6 @@ mod query;
 pub use bulk::Bulk;
 pub use credential::{Accountant, AnyKey, Caller, Manager};
 pub use json::{Json, read_body};
+pub use once::{InProgress, Once, once};
 pub use path::Path;
 pub use query::QueryPairs;

@@ -124,6 +124,8 @@ impl Operation<'_> {
         routes::credits::top_up,
         routes::activity::get,
         routes::generation::get,
+        routes::generation::adjust,
+        routes::audit::list,
         routes::keys::list,
         routes::keys::create,
         routes::keys::get,

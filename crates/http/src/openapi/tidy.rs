@@ -6,12 +6,13 @@ const ENVELOPE: &str = "#/components/schemas/ErrorEnvelope";
 const AMOUNTS: [&str; 2] = ["Amount", "RawAmount"];
 
 /// Errors by status: the name in the document, and when.
-const ERRORS: [(&str, &str, &str); 10] = [
+const ERRORS: [(&str, &str, &str); 11] = [
     ("400", "BadRequest", "The request makes no sense, and why"),
     ("401", "Unauthorized", "No key, one that is not known or not valid, or one of the wrong kind"),
     ("403", "ReadOnly", "The management key is read-only"),
     ("404", "NotFound", "What the path names is not there"),
     ("408", "TooSlow", "The body did not arrive in time"),
+    ("409", "Conflict", "The Idempotency-Key was used for another request, or its request is in progress"),
     ("413", "TooLarge", "The body is too large"),
     ("415", "Compressed", "The body has a Content-Encoding"),
     ("431", "HeaderFlood", "Too many headers, or too large ones"),
@@ -38,7 +39,11 @@ pub fn tidy(document: &mut Value) {
     for operation in document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut) {
         for (method, operation) in operation.as_object_mut().into_iter().flatten() {
             parameters(operation);
-            responses(operation, method == "get");
+            let once = method == "post" && operation["operationId"] != "createChatCompletion";
+            if once {
+                idempotent(operation);
+            }
+            responses(operation, method == "get", once);
             references(&operation["responses"], &mut answered);
         }
     }
@@ -60,8 +65,24 @@ fn parameters(operation: &mut Value) {
     }
 }
 
+/// What creates something does it once for an `Idempotency-Key`.
+fn idempotent(operation: &mut Value) {
+    let parameter = json!({
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": false,
+        "description": "1 to 255 ASCII characters of the caller's own: the same request under the same key gets the same \
+                        answer for 24 hours, and nothing is done twice. Ours.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    });
+    match operation.get_mut("parameters").and_then(Value::as_array_mut) {
+        Some(parameters) => parameters.push(parameter),
+        None => operation["parameters"] = json!([parameter]),
+    }
+}
+
 /// Declares what any key, body, query string and path can be answered with.
-fn responses(operation: &mut Value, looks: bool) {
+fn responses(operation: &mut Value, looks: bool, once: bool) {
     let parameters = || operation["parameters"].as_array().into_iter().flatten();
     let keyed = operation.get("security").is_some();
     let managed = operation["security"].as_array().into_iter().flatten().any(|key| key.get("management_key").is_some());
@@ -70,7 +91,8 @@ fn responses(operation: &mut Value, looks: bool) {
     let (query, path) = (place("query"), place("path"));
     let (keyed, body) = ((keyed, ["401", "503"].as_slice()), (body, ["400", "408", "413", "415"].as_slice()));
     let changes = (managed && !looks, ["403"].as_slice());
-    let possible = [(true, ["431", "500"].as_slice()), keyed, body, changes, (query, &["400"]), (path, &["404"])];
+    let once = (once, ["400", "409"].as_slice());
+    let possible = [once, (true, ["431", "500"].as_slice()), keyed, body, changes, (query, &["400"]), (path, &["404"])];
     let Some(responses) = operation["responses"].as_object_mut() else { return };
     for (status, response) in responses.iter_mut() {
         let description = response["description"].as_str().unwrap_or_default().to_owned();

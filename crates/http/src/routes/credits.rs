@@ -9,7 +9,7 @@ use crate::convert::workspaces as convert;
 use crate::error::ApiError;
 use crate::extract::{Accountant, Json};
 use crate::router::Api;
-use crate::routes::json;
+use crate::routes::{Answer, json};
 
 /// Shows what the account was topped up by, and what it spent.
 #[utoipa::path(
@@ -41,8 +41,14 @@ pub async fn get(State(api): State<Api>, _: Accountant) -> Result<Response, ApiE
     ),
     security(("management_key" = [])),
 )]
-pub async fn top_up(State(api): State<Api>, _: Accountant, Json(body): Json<TopUp>) -> Result<Response, ApiError> {
+pub async fn top_up(
+    State(api): State<Api>,
+    accountant: Accountant,
+    Json(body): Json<TopUp>,
+) -> Result<Answer, ApiError> {
     let amount = convert::exact("amount_usd", &body.amount_usd)?;
-    let credits = api.app().top_up(amount, body.note.as_deref().unwrap_or_default()).await?;
-    Ok(json(StatusCode::CREATED, &Data { data: convert::credits(credits) }))
+    let answer = |credits: &_| Answer::new(StatusCode::CREATED, &Data { data: convert::credits(*credits) });
+    let note = body.note.as_deref().unwrap_or_default();
+    let credits = api.app().top_up(amount, note, accountant.act(answer)).await?;
+    Ok(answer(&credits))
 }

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
-use tollgate_store::{AssigneeKind, Assignees, WorkspaceRef};
+use tollgate_store::{AssigneeKind, Assignees, GuardrailView, WorkspaceRef};
 use tollgate_wire::{
     Assigned, Data, Deleted, Guardrail, GuardrailRequest, KeyAssignment, KeyHashes, ListPage, MemberAssignment,
     MemberUserIds, PageParams, Unassigned,
@@ -16,7 +16,7 @@ use crate::convert::workspaces::page;
 use crate::error::ApiError;
 use crate::extract::{Json, Manager, Path, QueryPairs};
 use crate::router::Api;
-use crate::routes::json;
+use crate::routes::{Answer, json};
 
 /// Lists guardrails, oldest first: of one workspace, or all.
 #[utoipa::path(
@@ -59,16 +59,19 @@ pub async fn list(State(api): State<Api>, _: Manager, query: QueryPairs) -> Resu
 )]
 pub async fn create(
     State(api): State<Api>,
-    _: Manager,
+    manager: Manager,
     Json(mut body): Json<GuardrailRequest>,
-) -> Result<Response, ApiError> {
+) -> Result<Answer, ApiError> {
     let which = match body.workspace_id.take() {
         None => WorkspaceRef::Default,
         Some(text) => WorkspaceRef::Id(workspace_id(&text)?),
     };
     let workspace = api.app().workspace(&which).await?.ok_or_else(|| ApiError::bad_request("Workspace not found"))?;
-    let view = api.app().create_guardrail(&workspace, convert::guardrail_change(body)?).await?;
-    Ok(json(StatusCode::CREATED, &Data { data: convert::guardrail(view) }))
+    let change = convert::guardrail_change(body)?;
+    let answer =
+        |made: &GuardrailView| Answer::new(StatusCode::CREATED, &Data { data: convert::guardrail(made.clone()) });
+    let view = api.app().create_guardrail(&workspace, change, manager.act(answer)).await?;
+    Ok(answer(&view))
 }
 
 /// Shows a guardrail.
@@ -99,11 +102,11 @@ pub async fn get(State(api): State<Api>, _: Manager, Path(id): Path<String>) -> 
 )]
 pub async fn update(
     State(api): State<Api>,
-    _: Manager,
+    manager: Manager,
     Path(id): Path<String>,
     Json(body): Json<GuardrailRequest>,
 ) -> Result<Response, ApiError> {
-    let view = api.app().update_guardrail(uuid(&id)?, convert::guardrail_change(body)?).await?;
+    let view = api.app().update_guardrail(uuid(&id)?, convert::guardrail_change(body)?, &manager.actor()).await?;
     Ok(json(StatusCode::OK, &Data { data: convert::guardrail(view) }))
 }
 
@@ -117,8 +120,8 @@ pub async fn update(
     responses((status = 200, body = Deleted)),
     security(("management_key" = [])),
 )]
-pub async fn delete(State(api): State<Api>, _: Manager, Path(id): Path<String>) -> Result<Response, ApiError> {
-    if api.app().delete_guardrail(uuid(&id)?).await? {
+pub async fn delete(State(api): State<Api>, manager: Manager, Path(id): Path<String>) -> Result<Response, ApiError> {
+    if api.app().delete_guardrail(uuid(&id)?, &manager.actor()).await? {
         Ok(json(StatusCode::OK, &Deleted { deleted: true }))
     } else {
         Err(ApiError::not_found("Guardrail not found"))
@@ -204,12 +207,13 @@ pub async fn all_members(State(api): State<Api>, _: Manager, query: QueryPairs) 
 )]
 pub async fn assign_keys(
     State(api): State<Api>,
-    _: Manager,
+    manager: Manager,
     Path(id): Path<String>,
     Json(body): Json<KeyHashes>,
-) -> Result<Response, ApiError> {
-    let assigned_count = api.app().assign(uuid(&id)?, Assignees::Keys(body.key_hashes)).await?;
-    Ok(json(StatusCode::OK, &Assigned { assigned_count }))
+) -> Result<Answer, ApiError> {
+    let answer = |count: &usize| Answer::new(StatusCode::OK, &Assigned { assigned_count: *count });
+    let count = api.app().assign(uuid(&id)?, Assignees::Keys(body.key_hashes), manager.act(answer)).await?;
+    Ok(answer(&count))
 }
 
 /// Takes a guardrail away from keys.
@@ -225,12 +229,13 @@ pub async fn assign_keys(
 )]
 pub async fn unassign_keys(
     State(api): State<Api>,
-    _: Manager,
+    manager: Manager,
     Path(id): Path<String>,
     Json(body): Json<KeyHashes>,
-) -> Result<Response, ApiError> {
-    let unassigned_count = api.app().unassign(uuid(&id)?, Assignees::Keys(body.key_hashes)).await?;
-    Ok(json(StatusCode::OK, &Unassigned { unassigned_count }))
+) -> Result<Answer, ApiError> {
+    let answer = |count: &usize| Answer::new(StatusCode::OK, &Unassigned { unassigned_count: *count });
+    let count = api.app().unassign(uuid(&id)?, Assignees::Keys(body.key_hashes), manager.act(answer)).await?;
+    Ok(answer(&count))
 }
 
 /// Assigns a guardrail to members, in the place of any other.
@@ -246,12 +251,13 @@ pub async fn unassign_keys(
 )]
 pub async fn assign_members(
     State(api): State<Api>,
-    _: Manager,
+    manager: Manager,
     Path(id): Path<String>,
     Json(body): Json<MemberUserIds>,
-) -> Result<Response, ApiError> {
-    let assigned_count = api.app().assign(uuid(&id)?, Assignees::Members(body.member_user_ids)).await?;
-    Ok(json(StatusCode::OK, &Assigned { assigned_count }))
+) -> Result<Answer, ApiError> {
+    let answer = |count: &usize| Answer::new(StatusCode::OK, &Assigned { assigned_count: *count });
+    let count = api.app().assign(uuid(&id)?, Assignees::Members(body.member_user_ids), manager.act(answer)).await?;
+    Ok(answer(&count))
 }
 
 /// Takes a guardrail away from members.
@@ -267,12 +273,13 @@ pub async fn assign_members(
 )]
 pub async fn unassign_members(
     State(api): State<Api>,
-    _: Manager,
+    manager: Manager,
     Path(id): Path<String>,
     Json(body): Json<MemberUserIds>,
-) -> Result<Response, ApiError> {
-    let unassigned_count = api.app().unassign(uuid(&id)?, Assignees::Members(body.member_user_ids)).await?;
-    Ok(json(StatusCode::OK, &Unassigned { unassigned_count }))
+) -> Result<Answer, ApiError> {
+    let answer = |count: &usize| Answer::new(StatusCode::OK, &Unassigned { unassigned_count: *count });
+    let count = api.app().unassign(uuid(&id)?, Assignees::Members(body.member_user_ids), manager.act(answer)).await?;
+    Ok(answer(&count))
 }
 
 async fn assignments(

@@ -1,8 +1,11 @@
 //! `/api/v1/organization/members` and `/api/v1/workspaces/{id}/members` (contract sections 8 and 13).
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
+use tollgate_domain::member::Member;
 use tollgate_wire::{
     AddedMembers, CreateMember, Data, Deleted, ListPage, OrganizationMember, PageParams, RemovedMembers, UserIds,
     WorkspaceMember,
@@ -12,7 +15,7 @@ use crate::convert::workspaces as convert;
 use crate::error::ApiError;
 use crate::extract::{Json, Manager, Path, QueryPairs};
 use crate::router::Api;
-use crate::routes::json;
+use crate::routes::{Answer, json};
 
 /// Lists the members of the organisation, oldest first.
 #[utoipa::path(
@@ -39,9 +42,15 @@ pub async fn list(State(api): State<Api>, _: Manager, query: QueryPairs) -> Resu
     responses((status = 201, body = Data<OrganizationMember>)),
     security(("management_key" = [])),
 )]
-pub async fn create(State(api): State<Api>, _: Manager, Json(body): Json<CreateMember>) -> Result<Response, ApiError> {
-    let member = api.app().create_member(convert::member_request(body)?).await?;
-    Ok(json(StatusCode::CREATED, &Data { data: convert::member(member) }))
+pub async fn create(
+    State(api): State<Api>,
+    manager: Manager,
+    Json(body): Json<CreateMember>,
+) -> Result<Answer, ApiError> {
+    let request = convert::member_request(body)?;
+    let answer = |member: &Member| Answer::new(StatusCode::CREATED, &Data { data: convert::member(member.clone()) });
+    let member = api.app().create_member(request, manager.act(answer)).await?;
+    Ok(answer(&member))
 }
 
 /// Removes a member whose keys are all deleted. Ours.
@@ -57,8 +66,12 @@ pub async fn create(State(api): State<Api>, _: Manager, Json(body): Json<CreateM
     ),
     security(("management_key" = [])),
 )]
-pub async fn delete(State(api): State<Api>, _: Manager, Path(user_id): Path<String>) -> Result<Response, ApiError> {
-    api.app().remove_member(&user_id).await?;
+pub async fn delete(
+    State(api): State<Api>,
+    manager: Manager,
+    Path(user_id): Path<String>,
+) -> Result<Response, ApiError> {
+    api.app().remove_member(&user_id, &manager.actor()).await?;
     Ok(json(StatusCode::OK, &Deleted { deleted: true }))
 }
 
@@ -97,14 +110,19 @@ pub async fn of_workspace(
 )]
 pub async fn add(
     State(api): State<Api>,
-    _: Manager,
+    manager: Manager,
     Path(id): Path<String>,
     Json(body): Json<UserIds>,
-) -> Result<Response, ApiError> {
-    let workspace = api.app().known_workspace(&convert::workspace_ref(&id)).await?;
-    let added = api.app().add_workspace_members(&workspace, body.user_ids).await?;
-    let data: Vec<_> = added.into_iter().map(|member| convert::workspace_member(&workspace, member)).collect();
-    Ok(json(StatusCode::OK, &AddedMembers { added_count: data.len(), data }))
+) -> Result<Answer, ApiError> {
+    let workspace = Arc::new(api.app().known_workspace(&convert::workspace_ref(&id)).await?);
+    let place = Arc::clone(&workspace);
+    let answer = move |added: &Vec<tollgate_store::WorkspaceMember>| {
+        let data: Vec<_> = added.iter().map(|member| convert::workspace_member(&place, member.clone())).collect();
+        Answer::new(StatusCode::OK, &AddedMembers { added_count: data.len(), data })
+    };
+    let act = manager.act(answer.clone());
+    let added = api.app().add_workspace_members(&workspace, body.user_ids, act).await?;
+    Ok(answer(&added))
 }
 
 /// Removes members from a workspace: all of them, or none.
@@ -120,11 +138,12 @@ pub async fn add(
 )]
 pub async fn remove(
     State(api): State<Api>,
-    _: Manager,
+    manager: Manager,
     Path(id): Path<String>,
     Json(body): Json<UserIds>,
-) -> Result<Response, ApiError> {
+) -> Result<Answer, ApiError> {
     let workspace = api.app().known_workspace(&convert::workspace_ref(&id)).await?;
-    let removed_count = api.app().remove_workspace_members(&workspace, body.user_ids).await?;
-    Ok(json(StatusCode::OK, &RemovedMembers { removed_count }))
+    let answer = |removed: &usize| Answer::new(StatusCode::OK, &RemovedMembers { removed_count: *removed });
+    let removed = api.app().remove_workspace_members(&workspace, body.user_ids, manager.act(answer)).await?;
+    Ok(answer(&removed))
 }

@@ -1,6 +1,7 @@
 //! One file a route.
 
 pub mod activity;
+pub mod audit;
 pub mod chat;
 pub mod credits;
 pub mod generation;
@@ -23,15 +24,34 @@ use serde::Serialize;
 
 use crate::error::ApiError;
 
+/// A JSON answer, before it is sent.
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its body.
+    pub body: String,
+}
+
+impl Answer {
+    /// What our types are written as; none of them has a member that could not be.
+    fn new(status: StatusCode, body: &impl Serialize) -> Self {
+        Self { status, body: serde_json::to_string(body).unwrap_or_default() }
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        if self.body.is_empty() {
+            return ApiError::unwritten().into_response();
+        }
+        let mut response = Response::new(self.body.into());
+        *response.status_mut() = self.status;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
 /// A JSON answer.
 fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    match serde_json::to_string(body) {
-        Err(error) => ApiError::internal(error).into_response(),
-        Ok(text) => {
-            let mut response = Response::new(text.into());
-            *response.status_mut() = status;
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            response
-        }
-    }
+    Answer::new(status, body).into_response()
 }

@@ -1,15 +1,16 @@
 //! `/api/v1/auth/keys` (contract section 7).
 
 use axum::extract::State;
-use axum::response::Response;
 use http::StatusCode;
+use tollgate_domain::KeySecret;
+use tollgate_store::Actor;
 use tollgate_wire::{AuthCode, CreateAuthCode, Data, ExchangeAuthCode, ExchangedKey};
 
 use crate::convert::oauth as convert;
 use crate::error::ApiError;
-use crate::extract::{Accountant, Json};
+use crate::extract::{Accountant, Json, Once};
 use crate::router::Api;
-use crate::routes::json;
+use crate::routes::Answer;
 
 /// Makes a code for an app and shows it, this once.
 #[utoipa::path(
@@ -26,13 +27,16 @@ use crate::routes::json;
 )]
 pub async fn create_code(
     State(api): State<Api>,
-    _: Accountant,
+    accountant: Accountant,
     Json(body): Json<CreateAuthCode>,
-) -> Result<Response, ApiError> {
+) -> Result<Answer, ApiError> {
     let request = convert::code_request(&body)?;
     let app_id = request.callback.app_id();
-    let (made, code) = api.app().create_code(request).await?;
-    Ok(json(StatusCode::OK, &Data { data: convert::auth_code(app_id, &made, &code) }))
+    let answer = move |(made, code): &(_, _)| {
+        Answer::new(StatusCode::OK, &Data { data: convert::auth_code(app_id, made, code) })
+    };
+    let made = api.app().create_code(request, accountant.act(answer)).await?;
+    Ok(answer(&made))
 }
 
 /// Exchanges a code for a key and shows its secret, this once. Takes no credential: knowing the verifier is the proof.
@@ -48,8 +52,15 @@ pub async fn create_code(
         (status = 503, description = "The ledger cannot be reached or written to; nothing was done"),
     ),
 )]
-pub async fn exchange(State(api): State<Api>, Json(body): Json<ExchangeAuthCode>) -> Result<Response, ApiError> {
+pub async fn exchange(
+    State(api): State<Api>,
+    once: Once,
+    Json(body): Json<ExchangeAuthCode>,
+) -> Result<Answer, ApiError> {
     let (code, proof) = convert::proof(&body)?;
-    let secret = api.app().exchange_code(&code, proof).await?;
-    Ok(json(StatusCode::OK, &ExchangedKey { key: secret.reveal().to_owned(), user_id: None }))
+    let answer = |secret: &KeySecret| {
+        Answer::new(StatusCode::OK, &ExchangedKey { key: secret.reveal().to_owned(), user_id: None })
+    };
+    let secret = api.app().exchange_code(&code, proof, once.act(Actor::App, answer)).await?;
+    Ok(answer(&secret))
 }

@@ -69,13 +69,13 @@ pub async fn get(
 )]
 pub async fn put(
     State(api): State<Api>,
-    _: Manager,
+    manager: Manager,
     Path((id, interval)): Path<(String, String)>,
     Json(body): Json<PutBudget>,
 ) -> Result<Response, ApiError> {
     let (window, limit) = (convert::interval(&interval)?, convert::limit("limit_usd", &body.limit_usd)?);
     let which = convert::workspace_ref(&id);
-    let workspace = api.app().put_budget(&which, window, limit, body.include_byok_in_budgets).await?;
+    let workspace = api.app().put_budget(&which, window, limit, body.include_byok_in_budgets, &manager.actor()).await?;
     let budget = convert::budget(&workspace, window).ok_or_else(|| ApiError::not_found("Budget not found"))?;
     Ok(json(StatusCode::OK, &budget))
 }
@@ -98,9 +98,10 @@ pub async fn put(
 )]
 pub async fn delete(
     State(api): State<Api>,
-    _: Manager,
+    manager: Manager,
     Path((id, interval)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    api.app().delete_budget(&convert::workspace_ref(&id), convert::interval(&interval)?).await?;
+    let window = convert::interval(&interval)?;
+    api.app().delete_budget(&convert::workspace_ref(&id), window, &manager.actor()).await?;
     Ok(json(StatusCode::OK, &Deleted { deleted: true }))
 }

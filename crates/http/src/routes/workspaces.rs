@@ -3,13 +3,14 @@
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
+use tollgate_domain::workspace as domain;
 use tollgate_wire::{Data, Deleted, ListPage, PageParams, Workspace, WorkspaceRequest};
 
 use crate::convert::workspaces as convert;
 use crate::error::ApiError;
 use crate::extract::{Json, Manager, Path, QueryPairs};
 use crate::router::Api;
-use crate::routes::json;
+use crate::routes::{Answer, json};
 
 /// Lists workspaces, oldest first.
 #[utoipa::path(
@@ -38,11 +39,14 @@ pub async fn list(State(api): State<Api>, _: Manager, query: QueryPairs) -> Resu
 )]
 pub async fn create(
     State(api): State<Api>,
-    _: Manager,
+    manager: Manager,
     Json(body): Json<WorkspaceRequest>,
-) -> Result<Response, ApiError> {
-    let workspace = api.app().create_workspace(convert::workspace_change(body)?).await?;
-    Ok(json(StatusCode::CREATED, &Data { data: convert::workspace(workspace) }))
+) -> Result<Answer, ApiError> {
+    let change = convert::workspace_change(body)?;
+    let answer =
+        |made: &domain::Workspace| Answer::new(StatusCode::CREATED, &Data { data: convert::workspace(made.clone()) });
+    let workspace = api.app().create_workspace(change, manager.act(answer)).await?;
+    Ok(answer(&workspace))
 }
 
 /// Shows a workspace.
@@ -73,12 +77,12 @@ pub async fn get(State(api): State<Api>, _: Manager, Path(id): Path<String>) -> 
 )]
 pub async fn update(
     State(api): State<Api>,
-    _: Manager,
+    manager: Manager,
     Path(id): Path<String>,
     Json(body): Json<WorkspaceRequest>,
 ) -> Result<Response, ApiError> {
     let change = convert::workspace_change(body)?;
-    let workspace = api.app().update_workspace(&convert::workspace_ref(&id), change).await?;
+    let workspace = api.app().update_workspace(&convert::workspace_ref(&id), change, &manager.actor()).await?;
     Ok(json(StatusCode::OK, &Data { data: convert::workspace(workspace) }))
 }
 
@@ -96,7 +100,7 @@ pub async fn update(
     ),
     security(("management_key" = [])),
 )]
-pub async fn delete(State(api): State<Api>, _: Manager, Path(id): Path<String>) -> Result<Response, ApiError> {
-    api.app().delete_workspace(&convert::workspace_ref(&id)).await?;
+pub async fn delete(State(api): State<Api>, manager: Manager, Path(id): Path<String>) -> Result<Response, ApiError> {
+    api.app().delete_workspace(&convert::workspace_ref(&id), &manager.actor()).await?;
     Ok(json(StatusCode::OK, &Deleted { deleted: true }))
 }

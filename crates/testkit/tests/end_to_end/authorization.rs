@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use testkit::{MODEL, TestApp};
 use tollgate_domain::Timestamp;
 use tollgate_domain::key::Powers;
+use tollgate_store::Actor;
 
 use crate::contract::json_of;
 
@@ -39,6 +40,8 @@ fn endpoints() -> Vec<(&'static str, String, Value, For)> {
         ("GET", "/auth/key".to_owned(), Value::Null, Keys),
         ("GET", "/generation?id=gen-1-AAAAAAAAAAAAAAAAAAAA".to_owned(), Value::Null, Keys),
         ("GET", "/models/user".to_owned(), Value::Null, Keys),
+        ("POST", "/generation/adjust".to_owned(), json!({"id": "x", "reason": "x"}), Managers),
+        ("GET", "/audit".to_owned(), Value::Null, Managers),
         ("POST", "/chat/completions".to_owned(), call, Callers),
         ("GET", "/models".to_owned(), Value::Null, All),
         ("GET", "/models/count".to_owned(), Value::Null, All),
@@ -98,8 +101,9 @@ async fn every_endpoint_answers_each_credential_as_the_contract_says() {
     app.manager.delete_key(&deleted.hash).await.unwrap();
     let expires_at = Some(Timestamp::parse_utc("2026-01-15T12:30:00Z").unwrap());
     let reading = Powers { read_only: true, expires_at: None };
-    let (_, reader) = app.app.create_management_key("reader", reading).await.unwrap();
-    let (_, late) = app.app.create_management_key("late", Powers { read_only: false, expires_at }).await.unwrap();
+    let (_, reader) = app.app.create_management_key("reader", reading, &Actor::Operator).await.unwrap();
+    let (_, late) =
+        app.app.create_management_key("late", Powers { read_only: false, expires_at }, &Actor::Operator).await.unwrap();
     app.clock.advance(std::time::Duration::from_mins(31));
     let endpoints = endpoints();
     let dead = [

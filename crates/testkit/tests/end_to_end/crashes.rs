@@ -14,15 +14,15 @@ use tollgate_client::Client;
 use tollgate_gateway::Step;
 use tollgate_wire::CreateKey;
 
-const MANAGEMENT_KEY: &str = "sk-or-v1-00000000000000000000000000000000000000000000000000000000000000aa";
+pub const MANAGEMENT_KEY: &str = "sk-or-v1-00000000000000000000000000000000000000000000000000000000000000aa";
 const KILLS: usize = 20;
 const CLIENTS: usize = 16;
 
-fn environment() -> Vec<(&'static str, &'static str)> {
+pub fn environment() -> Vec<(&'static str, &'static str)> {
     vec![("TOLLGATE_BOOTSTRAP_MANAGEMENT_KEY", MANAGEMENT_KEY)]
 }
 
-fn write_config(folder: &Path, provider: &Provider, durability: &str) -> PathBuf {
+pub fn write_config(folder: &Path, provider: &Provider, durability: &str) -> PathBuf {
     let file = folder.join("tollgate.toml");
     let text = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\n[database]\nurl = \"sqlite://{}\"\ndurability = \"{durability}\"\n\

@@ -1,6 +1,7 @@
 //! The real server against a scripted provider: one test program, so that the server is linked once.
 
 mod activity;
+mod audit;
 mod authorization;
 mod bad_input;
 mod chat;
@@ -10,6 +11,7 @@ mod crashes;
 mod disk;
 mod models;
 mod oauth;
+mod once;
 mod openapi;
 mod organization;
 mod patience;

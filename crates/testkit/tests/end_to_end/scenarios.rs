@@ -18,7 +18,7 @@ use tollgate_domain::pricing::{Bound, Cost, OutputCap};
 use tollgate_domain::time::{LimitReset, WindowKind, Windows};
 use tollgate_domain::workspace::WorkspaceId;
 use tollgate_domain::{Key, KeyHash, KeyId, Price, Timestamp, Usd};
-use tollgate_store::{Admission, KeyStore, Ledger, Outcome, Reserve, Settlement, SettlementFacts};
+use tollgate_store::{Actor, Admission, KeyStore, Ledger, Outcome, Reserve, Settlement, SettlementFacts};
 use tollgate_store_sqlite::{Durability, Options, SqliteStore};
 
 fn stories() -> PathBuf {
@@ -136,7 +136,7 @@ struct Engine {
 
 impl Engine {
     async fn change(&self, key: &str, change: KeyChange) {
-        self.store.update_key(&KeyHash::of(key), change).await.unwrap().unwrap();
+        self.store.update_key(&KeyHash::of(key), change, &Actor::Operator).await.unwrap().unwrap();
     }
 
     async fn end(&self, name: &str, outcome: Outcome, amount: Usd) -> bool {
@@ -167,8 +167,8 @@ impl Subject for Engine {
         Self { store: store.unwrap(), clock, keys: HashMap::new(), rows: HashMap::new(), _folder: folder }
     }
     async fn key(&mut self, name: &str, limit: Option<Usd>, reset: Option<LimitReset>) {
-        let view = self.store.create_key(new_key(name, limit, reset)).await.unwrap();
-        self.keys.insert(name.to_owned(), view.unwrap().key.id);
+        let view = self.store.create_keys(vec![new_key(name, limit, reset)], Actor::Operator.into()).await.unwrap();
+        self.keys.insert(name.to_owned(), view.unwrap()[0].key.id);
     }
     async fn reserve(&mut self, name: &str, key: &str, amount: Usd) -> &'static str {
         let row = self.store.next_generation();

@@ -1,7 +1,6 @@
 //! `POST /api/v1/keys/bulk`. Ours.
 
 use axum::extract::State;
-use axum::response::Response;
 use http::StatusCode;
 use tollgate_wire::{CreateKeys, CreatedKey, Data};
 
@@ -9,7 +8,7 @@ use crate::convert;
 use crate::error::ApiError;
 use crate::extract::{Bulk, Manager};
 use crate::router::Api;
-use crate::routes::json;
+use crate::routes::Answer;
 
 /// Creates many keys or none, and shows their secrets, this once.
 #[utoipa::path(
@@ -21,14 +20,16 @@ use crate::routes::json;
     responses((status = 201, body = Data<Vec<CreatedKey>>)),
     security(("management_key" = [])),
 )]
-pub async fn bulk(State(api): State<Api>, _: Manager, Bulk(bodies): Bulk) -> Result<Response, ApiError> {
+pub async fn bulk(State(api): State<Api>, manager: Manager, Bulk(bodies): Bulk) -> Result<Answer, ApiError> {
     let requests = bodies
         .into_iter()
         .enumerate()
         .map(|(index, body)| convert::keys::key_request(body).map_err(|error| error.within(&format!("keys[{index}]"))));
-    let created = api.app().create_keys(requests.collect::<Result<_, _>>()?).await?;
-    let data = created
-        .into_iter()
-        .map(|(view, secret)| CreatedKey { data: convert::keys::key(view), key: secret.reveal().to_owned() });
-    Ok(json(StatusCode::CREATED, &Data { data: data.collect::<Vec<_>>() }))
+    let requests = requests.collect::<Result<_, _>>()?;
+    let answer = |created: &Vec<_>| {
+        let data: Vec<_> = created.iter().map(convert::keys::created).collect();
+        Answer::new(StatusCode::CREATED, &Data { data })
+    };
+    let created = api.app().create_keys(requests, manager.act(answer)).await?;
+    Ok(answer(&created))
 }

@@ -1,7 +1,6 @@
 //! `POST /api/v1/keys`
 
 use axum::extract::State;
-use axum::response::Response;
 use http::StatusCode;
 use tollgate_wire::{CreateKey, CreatedKey};
 
@@ -9,7 +8,7 @@ use crate::convert;
 use crate::error::ApiError;
 use crate::extract::{Json, Manager};
 use crate::router::Api;
-use crate::routes::json;
+use crate::routes::Answer;
 
 /// Creates a key and shows its secret, this once.
 #[utoipa::path(
@@ -21,9 +20,9 @@ use crate::routes::json;
     responses((status = 201, body = CreatedKey)),
     security(("management_key" = [])),
 )]
-pub async fn create(State(api): State<Api>, _: Manager, Json(body): Json<CreateKey>) -> Result<Response, ApiError> {
+pub async fn create(State(api): State<Api>, manager: Manager, Json(body): Json<CreateKey>) -> Result<Answer, ApiError> {
     let request = convert::keys::key_request(body)?;
-    let (view, secret) = api.app().create_key(request).await?;
-    let created = CreatedKey { data: convert::keys::key(view), key: secret.reveal().to_owned() };
-    Ok(json(StatusCode::CREATED, &created))
+    let answer = |created: &_| Answer::new(StatusCode::CREATED, &convert::keys::created(created));
+    let created = api.app().create_key(request, manager.act(answer)).await?;
+    Ok(answer(&created))
 }

@@ -21,8 +21,8 @@ use crate::routes::keys::{hash, not_found};
     responses((status = 200, body = Deleted)),
     security(("management_key" = [])),
 )]
-pub async fn delete(State(api): State<Api>, _: Manager, Path(text): Path<String>) -> Result<Response, ApiError> {
-    if api.app().delete_key(&hash(&text)?).await? {
+pub async fn delete(State(api): State<Api>, manager: Manager, Path(text): Path<String>) -> Result<Response, ApiError> {
+    if api.app().delete_key(&hash(&text)?, &manager.actor()).await? {
         Ok(json(StatusCode::OK, &Deleted { deleted: true }))
     } else {
         Err(not_found())

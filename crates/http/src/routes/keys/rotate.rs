@@ -1,7 +1,6 @@
 //! `POST /api/v1/keys/{hash}/rotate`. Ours.
 
 use axum::extract::State;
-use axum::response::Response;
 use http::StatusCode;
 use tollgate_wire::{CreatedKey, RotateKey};
 
@@ -9,7 +8,7 @@ use crate::convert;
 use crate::error::ApiError;
 use crate::extract::{Json, Manager, Path};
 use crate::router::Api;
-use crate::routes::json;
+use crate::routes::Answer;
 use crate::routes::keys::hash;
 
 /// Gives a key a new secret and shows it, this once. Hash, budget and history stay.
@@ -25,11 +24,12 @@ use crate::routes::keys::hash;
 )]
 pub async fn rotate(
     State(api): State<Api>,
-    _: Manager,
+    manager: Manager,
     Path(text): Path<String>,
     Json(body): Json<RotateKey>,
-) -> Result<Response, ApiError> {
-    let (view, secret) = api.app().rotate_key(&hash(&text)?, body.grace_period_seconds.unwrap_or(0)).await?;
-    let rotated = CreatedKey { data: convert::keys::key(view), key: secret.reveal().to_owned() };
-    Ok(json(StatusCode::OK, &rotated))
+) -> Result<Answer, ApiError> {
+    let (hash, grace_seconds) = (hash(&text)?, body.grace_period_seconds.unwrap_or(0));
+    let answer = |rotated: &_| Answer::new(StatusCode::OK, &convert::keys::created(rotated));
+    let rotated = api.app().rotate_key(&hash, grace_seconds, manager.act(answer)).await?;
+    Ok(answer(&rotated))
 }

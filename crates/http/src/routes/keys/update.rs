@@ -26,7 +26,7 @@ use crate::routes::keys::hash;
 )]
 pub async fn update(
     State(api): State<Api>,
-    _: Manager,
+    manager: Manager,
     Path(text): Path<String>,
     Json(body): Json<UpdateKey>,
 ) -> Result<Response, ApiError> {
@@ -36,6 +36,6 @@ pub async fn update(
         let workspace = api.app().workspace(&WorkspaceRef::Id(convert::keys::workspace_id(id)?)).await?;
         change.workspace = Some(workspace.ok_or_else(|| ApiError::bad_request("Workspace not found"))?.id);
     }
-    let view = api.app().update_key(&hash, change).await?;
+    let view = api.app().update_key(&hash, change, &manager.actor()).await?;
     Ok(json(StatusCode::OK, &Data { data: convert::keys::key(view) }))
 }
