@@ -2,7 +2,7 @@
 
 use tollgate_domain::Usd;
 use tollgate_domain::time::WindowKind;
-use tollgate_domain::workspace::{NewWorkspace, Preferences, Workspace, WorkspaceChange};
+use tollgate_domain::workspace::{NewWorkspace, Preferences, Workspace, WorkspaceChange, WorkspaceId};
 use tollgate_store::{Act, Actor, Page, PageQuery, StoreError, WorkspaceRef, WorkspaceRefused};
 use uuid::{Builder, Uuid};
 
@@ -58,11 +58,19 @@ impl App {
         Ok(self.store().workspace(which).await?.ok_or(WorkspaceRefused::Unknown)?)
     }
 
-    /// All workspaces, oldest first.
+    /// All workspaces, oldest first, or the one that `within` names.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn workspaces(&self, page: PageQuery) -> Result<Page<Workspace>, StoreError> {
+    pub async fn workspaces(
+        &self,
+        within: Option<WorkspaceId>,
+        page: PageQuery,
+    ) -> Result<Page<Workspace>, StoreError> {
+        if let Some(id) = within {
+            let own = self.store().workspace(&WorkspaceRef::Row(id)).await?;
+            return Ok(Page::of(own, page));
+        }
         self.store().workspaces(page).await
     }
 

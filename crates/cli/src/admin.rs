@@ -12,7 +12,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tollgate_app::App;
 use tollgate_domain::Timestamp;
 use tollgate_domain::key::{ManagementKey, ManagementKeyId, Powers};
-use tollgate_store::Actor;
+use tollgate_store::{Actor, WorkspaceRef};
+use uuid::Uuid;
 
 use crate::failure::{Failure, Kind};
 
@@ -39,6 +40,9 @@ pub enum Ask {
         /// When it stops working, RFC 3339, UTC.
         #[serde(default)]
         expires_at: Option<String>,
+        /// The workspace that it is limited to: its slug, or its UUID.
+        #[serde(default)]
+        workspace: Option<String>,
     },
     /// The end of one.
     RevokeManagementKey {
@@ -88,6 +92,9 @@ pub struct ManagementKeyLine {
     pub created_at: String,
     /// Whether it may look and not touch.
     pub read_only: bool,
+    /// Whether it is limited to a workspace.
+    #[serde(default)]
+    pub limited: bool,
     /// When it stops working, RFC 3339, UTC.
     pub expires_at: Option<String>,
 }
@@ -100,6 +107,7 @@ impl From<ManagementKey> for ManagementKeyLine {
             label: key.label,
             created_at: key.created_at.to_string(),
             read_only: key.powers.read_only,
+            limited: key.powers.workspace.is_some(),
             expires_at: key.powers.expires_at.map(|at| at.to_string()),
         }
     }
@@ -113,15 +121,8 @@ pub async fn perform(app: &App, ask: Ask) -> Tell {
             .await
             .map(|keys| Tell::ManagementKeys { keys: keys.into_iter().map(Into::into).collect() })
             .map_err(|error| error.to_string()),
-        Ask::CreateManagementKey { name, read_only, expires_at } => {
-            match expires_at.as_deref().map(Timestamp::parse_utc).transpose() {
-                Err(error) => Err(format!("the expiry {error}")),
-                Ok(expires_at) => app
-                    .create_management_key(&name, Powers { read_only, expires_at }, &Actor::Operator)
-                    .await
-                    .map(|(key, secret)| Tell::Created { key: key.into(), secret: secret.reveal().to_owned() })
-                    .map_err(|error| error.to_string()),
-            }
+        Ask::CreateManagementKey { name, read_only, expires_at, workspace } => {
+            create(app, &name, read_only, expires_at.as_deref(), workspace.as_deref()).await
         }
         Ask::RevokeManagementKey { id } => app
             .revoke_management_key(ManagementKeyId(id), &Actor::Operator)
@@ -130,6 +131,29 @@ pub async fn perform(app: &App, ask: Ask) -> Tell {
             .map_err(|error| error.to_string()),
     };
     done.unwrap_or_else(|why| Tell::Failed { why })
+}
+
+async fn create(
+    app: &App,
+    name: &str,
+    read_only: bool,
+    expires_at: Option<&str>,
+    workspace: Option<&str>,
+) -> Result<Tell, String> {
+    let expires_at = expires_at.map(Timestamp::parse_utc).transpose();
+    let expires_at = expires_at.map_err(|error| format!("the expiry {error}"))?;
+    let workspace = match workspace {
+        None => None,
+        Some(text) => {
+            let which = Uuid::try_parse(text).map_or_else(|_| WorkspaceRef::Slug(text.to_owned()), WorkspaceRef::Id);
+            let found = app.workspace(&which).await.map_err(|error| error.to_string())?;
+            Some(found.ok_or_else(|| format!("there is no workspace `{text}`"))?.id)
+        }
+    };
+    let powers = Powers { read_only, expires_at, workspace };
+    let created = app.create_management_key(name, powers, &Actor::Operator).await;
+    let (key, secret) = created.map_err(|error| error.to_string())?;
+    Ok(Tell::Created { key: key.into(), secret: secret.reveal().to_owned() })
 }
 
 /// Asks the server that owns the database at `database`.

@@ -54,6 +54,11 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
+    /// 403: the key calls models.
+    pub fn only_management_keys() -> Self {
+        Self::forbidden("Only management keys can perform this operation")
+    }
+
     /// 409: it cannot be done beside something that was done, or is being done.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, message)

@@ -36,7 +36,7 @@ ORDER BY id DESC LIMIT ?4 OFFSET ?5";
 /// An entry.
 pub fn entry(by: &Actor, at: Timestamp, change: &Change) -> Statement {
     let (actor, id, name) = match by {
-        Actor::Management { id, name } => ("management_key", Some(id.0), Some(name.clone())),
+        Actor::Management { id, name, .. } => ("management_key", Some(id.0), Some(name.clone())),
         Actor::Operator => ("operator", None, None),
         Actor::Config => ("config", None, None),
         Actor::App => ("app", None, None),
@@ -121,6 +121,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
         "management_key" => Actor::Management {
             id: ManagementKeyId(row.get(3)?),
             name: row.get::<_, Option<String>>(4)?.unwrap_or_default(),
+            within: None,
         },
         "config" => Actor::Config,
         "app" => Actor::App,

@@ -71,7 +71,9 @@ impl KeyStore for SqliteStore {
         let (view, ticket) = {
             let (mut state, now) = self.lock_seen();
             let Some(id) = state.managed(hash) else { return Ok(None) };
-            let Some(was) = state.view(id, now) else { return Ok(None) };
+            let Some(was) = state.view(id, now).filter(|was| act.by.reaches(was.key.workspace)) else {
+                return Ok(None);
+            };
             let before = was.key.clone();
             let secrets = before.secrets.rotated(rotation.secret, rotation.grace_micros, now);
             let key = Key { secrets, label: rotation.label, updated_at: Some(now), ..before.clone() };
@@ -103,7 +105,7 @@ impl KeyStore for SqliteStore {
             if change.workspace.is_some_and(|workspace| state.book.rules.workspace(workspace).is_none()) {
                 return Ok(None);
             }
-            let Some(was) = state.view(id, now) else { return Ok(None) };
+            let Some(was) = state.view(id, now).filter(|was| by.reaches(was.key.workspace)) else { return Ok(None) };
             state.listings.remove(&was.key);
             let Some(key) = state.book.change_key(id, change, now) else { return Ok(None) };
             state.listings.place(&key, now);
@@ -122,7 +124,7 @@ impl KeyStore for SqliteStore {
         let ticket = {
             let (mut state, at) = self.lock_seen();
             let Some(id) = state.managed(hash) else { return Ok(false) };
-            let Some(was) = state.view(id, at) else { return Ok(false) };
+            let Some(was) = state.view(id, at).filter(|was| by.reaches(was.key.workspace)) else { return Ok(false) };
             if let Some(KeyAccount { key, .. }) = state.book.remove_key(id) {
                 let previous = key.secrets.previous.map(|(hash, _)| hash);
                 for hash in [Some(key.hash), Some(key.secrets.current), previous].into_iter().flatten() {

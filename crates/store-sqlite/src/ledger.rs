@@ -166,7 +166,7 @@ impl Ledger for SqliteStore {
         let id: GenerationId = self.cipher.id(row, found.admitted_at);
         Ok(Some(GenerationRecord {
             id,
-            key: found.spender.key,
+            spender: found.spender,
             workspace,
             admitted_at: found.admitted_at,
             model: found.model,

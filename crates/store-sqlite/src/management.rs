@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use rusqlite::types::Value;
 use tollgate_domain::Timestamp;
 use tollgate_domain::key::{ManagementKey, ManagementKeyId};
+use tollgate_domain::workspace::WorkspaceId;
 use tollgate_store::{Actor, Audited, Change, ManagementStore, NewManagementKey, StoreError};
 
 use crate::audit::entry;
 use crate::committer::Ticket;
 use crate::engine::{SqliteStore, State};
-use crate::record::{Record, SET_META, statement};
+use crate::record::{REVOKE_MANAGEMENT_KEY, Record, SET_META, Statement, statement};
 
 /// The name under which the check of the encryption key is kept.
 pub const VAULT: &str = "vault";
@@ -79,6 +80,21 @@ impl ManagementStore for SqliteStore {
         };
         self.wait(ticket).await?;
         Ok(true)
+    }
+}
+
+impl State {
+    /// Ends the management keys that reach nothing but a workspace that is going.
+    pub fn revoke_keys_of(&mut self, workspace: WorkspaceId, now: Timestamp, by: &Actor) -> Vec<Statement> {
+        let limited = |key: &ManagementKey| key.powers.workspace == Some(workspace);
+        let ended: Vec<_> = self.management.values().filter(|key| limited(key)).cloned().collect();
+        self.management.retain(|_, key| !limited(key));
+        let statements = ended.iter().flat_map(|key| {
+            let values = vec![Value::from(key.id.0), Value::from(now.micros())];
+            let change = Change::new("management_key.revoke", key.id.0.to_string()).ended(key.facts());
+            [statement(REVOKE_MANAGEMENT_KEY, values), entry(by, now, &change)]
+        });
+        statements.collect()
     }
 }
 

@@ -120,10 +120,10 @@ WHERE id = ?1";
 const DELETE_KEY: &str = "UPDATE keys SET deleted_at = ?2 WHERE id = ?1 AND deleted_at IS NULL";
 
 const CREATE_MANAGEMENT_KEY: &str =
-    "INSERT INTO management_keys (id, hash, name, label, created_at, read_only, expires_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    "INSERT INTO management_keys (id, hash, name, label, created_at, read_only, expires_at, workspace)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
-const REVOKE_MANAGEMENT_KEY: &str = "UPDATE management_keys SET revoked_at = ?2 WHERE id = ?1";
+pub const REVOKE_MANAGEMENT_KEY: &str = "UPDATE management_keys SET revoked_at = ?2 WHERE id = ?1";
 
 const PUBLISH_PRICE: &str =
     "INSERT INTO price_versions (id, model, provider, content, created_at) VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -217,6 +217,7 @@ impl Record {
                 key.created_at.micros(),
                 key.powers.read_only,
                 key.powers.expires_at.map(Timestamp::micros),
+                key.powers.workspace.map(|workspace| workspace.0),
             ]),
             Self::RevokeManagementKey { id, at } => {
                 db.prepare_cached(REVOKE_MANAGEMENT_KEY)?.execute(params![id.0, at.micros()])

@@ -39,7 +39,7 @@ pub fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
 }
 
 /// The columns that [`management_key`] reads.
-pub const MANAGEMENT_KEY_COLUMNS: &str = "id, hash, name, label, created_at, read_only, expires_at";
+pub const MANAGEMENT_KEY_COLUMNS: &str = "id, hash, name, label, created_at, read_only, expires_at, workspace";
 
 pub fn management_key(row: &Row<'_>) -> rusqlite::Result<ManagementKey> {
     Ok(ManagementKey {
@@ -51,6 +51,7 @@ pub fn management_key(row: &Row<'_>) -> rusqlite::Result<ManagementKey> {
         powers: Powers {
             read_only: row.get(5)?,
             expires_at: row.get::<_, Option<i64>>(6)?.map(Timestamp::from_micros),
+            workspace: row.get::<_, Option<i64>>(7)?.map(WorkspaceId),
         },
     })
 }

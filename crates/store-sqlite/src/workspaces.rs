@@ -117,6 +117,7 @@ impl WorkspaceStore for SqliteStore {
             for guardrail in guardrails {
                 statements.extend(state.drop_guardrail(guardrail));
             }
+            statements.extend(state.revoke_keys_of(id, now, by));
             state.book.rules.remove_workspace(id);
             state.former_workspaces.insert(id, uuid);
             Ok(((), statements))
@@ -187,6 +188,7 @@ impl State {
     pub fn find_workspace(&self, which: &WorkspaceRef) -> Option<&Workspace> {
         let named = |workspace: &&Workspace| match which {
             WorkspaceRef::Default => workspace.is_default(),
+            WorkspaceRef::Row(id) => workspace.id == *id,
             WorkspaceRef::Id(uuid) => workspace.uuid == *uuid,
             WorkspaceRef::Slug(slug) => workspace.slug == *slug,
         };

@@ -1,6 +1,7 @@
 //! Who changes something, and what is kept of the answer.
 
 use tollgate_domain::key::ManagementKeyId;
+use tollgate_domain::workspace::WorkspaceId;
 
 /// Who does what management does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub enum Actor {
         id: ManagementKeyId,
         /// Its name at the time.
         name: String,
+        /// The workspace that it reaches; `None` is all of them.
+        within: Option<WorkspaceId>,
     },
     /// Whoever runs commands on the database itself.
     Operator,
@@ -18,6 +21,16 @@ pub enum Actor {
     Config,
     /// An app, with a code that it was given.
     App,
+}
+
+impl Actor {
+    /// Whether they may change what is in `workspace`.
+    pub fn reaches(&self, workspace: WorkspaceId) -> bool {
+        match self {
+            Self::Management { within, .. } => within.is_none_or(|within| within == workspace),
+            Self::Operator | Self::Config | Self::App => true,
+        }
+    }
 }
 
 /// An answer that the same request gets again (DESIGN section 6, "idempotent replays").

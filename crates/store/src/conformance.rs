@@ -366,7 +366,7 @@ async fn a_generation_is_remembered_as_it_was<E: Engine>() {
     let db = db.reopened().await;
     let found = db.store.generation(held.id.as_str()).await.unwrap().unwrap();
     assert_eq!((found.settlement, found.hold.credits.nanos()), (settled, 60));
-    assert_eq!((found.key, found.workspace), (key.key.id, key.workspace));
+    assert_eq!((found.spender.key, found.workspace), (key.key.id, key.workspace));
     assert_eq!((found.model.as_str(), found.provider.as_str()), ("a/b", "p"));
     assert_eq!((found.id, found.admitted_at), (held.id, held.admitted_at));
     assert_eq!(db.view("facts").await.unwrap().last_used_at, Some(held.admitted_at));
@@ -388,7 +388,7 @@ async fn management_keys_bootstrap_once<E: Engine>() {
     assert_eq!(db.store.bootstrap_management_key(new("second"), &Actor::Operator).await.unwrap(), None);
     let third = db.store.create_management_key(new("third"), &Actor::Operator).await.unwrap();
     let end = Timestamp::parse_utc(START).unwrap().plus_micros(3_600_000_000);
-    let powers = Powers { read_only: true, expires_at: Some(end) };
+    let powers = Powers { read_only: true, expires_at: Some(end), workspace: None };
     let weak = NewManagementKey { powers, ..new("weak") };
     let weak = db.store.create_management_key(weak, &Actor::Operator).await.unwrap();
     assert_eq!(weak.powers, powers);

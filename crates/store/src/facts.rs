@@ -35,6 +35,7 @@ impl Audited for ManagementKey {
             .with("name", &self.name)
             .with("label", &self.label)
             .with("read_only", self.powers.read_only)
+            .with("workspace", self.powers.workspace.map(|workspace| workspace.0))
             .with("expires_at", self.powers.expires_at)
     }
 }

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::key::KeyRejected;
-use tollgate_domain::ledger::{Amounts, MoneyKind, Refusal};
+use tollgate_domain::ledger::{Amounts, MoneyKind, Refusal, Spender};
 use tollgate_domain::model::PriceVersion;
 use tollgate_domain::pricing::{Bound, Cost};
 use tollgate_domain::usage::Metered;
@@ -162,8 +162,8 @@ pub struct Settled {
 pub struct GenerationRecord {
     /// Its public id.
     pub id: GenerationId,
-    /// The key that was charged.
-    pub key: KeyId,
+    /// Who was charged.
+    pub spender: Spender,
     /// The public id of the workspace that was charged.
     pub workspace: uuid::Uuid,
     /// When it was admitted.

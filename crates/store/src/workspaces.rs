@@ -15,6 +15,8 @@ pub enum WorkspaceRef {
     Default,
     /// By its public id.
     Id(Uuid),
+    /// By its row number, which is never shown.
+    Row(WorkspaceId),
     /// By its slug.
     Slug(String),
 }

@@ -1,7 +1,8 @@
 //! What a key may know of itself.
 
 use tollgate_domain::key::ManagementKey;
-use tollgate_store::{Credential, KeyView, StoreError};
+use tollgate_store::{Credential, KeyView, StoreError, WorkspaceRef};
+use uuid::Uuid;
 
 use crate::App;
 
@@ -11,7 +12,12 @@ pub enum Current {
     /// An inference key.
     Inference(Box<KeyView>),
     /// A management key.
-    Management(ManagementKey),
+    Management {
+        /// It.
+        key: ManagementKey,
+        /// The public id of the workspace that it is limited to.
+        workspace: Option<Uuid>,
+    },
 }
 
 impl App {
@@ -21,7 +27,13 @@ impl App {
     /// The store failed.
     pub async fn current_key(&self, credential: Credential) -> Result<Option<Current>, StoreError> {
         match credential {
-            Credential::Management(key) => Ok(Some(Current::Management(key))),
+            Credential::Management(key) => {
+                let workspace = match key.powers.workspace {
+                    None => None,
+                    Some(id) => self.store().workspace(&WorkspaceRef::Row(id)).await?.map(|workspace| workspace.uuid),
+                };
+                Ok(Some(Current::Management { key, workspace }))
+            }
             Credential::Inference(key) => {
                 let view = self.store().key(&key.hash).await?;
                 Ok(view.map(|view| Current::Inference(Box::new(view))))

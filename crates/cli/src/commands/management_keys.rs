@@ -39,6 +39,9 @@ enum Action {
         /// When it stops working: 30d, 12h, or an instant such as 2027-01-31T00:00:00Z
         #[arg(long)]
         expires: Option<String>,
+        /// It manages this workspace (slug or UUID) and nothing else
+        #[arg(long)]
+        workspace: Option<String>,
     },
     /// End one for good
     Revoke {
@@ -55,9 +58,9 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = Config::load(arguments.file.config.as_deref(), std::env::vars())?;
     let ask = match arguments.action {
         Action::List => Ask::ListManagementKeys,
-        Action::Create { name, read_only, expires } => {
+        Action::Create { name, read_only, expires, workspace } => {
             let expires_at = expires.as_deref().map(instant).transpose()?;
-            Ask::CreateManagementKey { name, read_only, expires_at }
+            Ask::CreateManagementKey { name, read_only, expires_at, workspace }
         }
         Action::Revoke { id } => Ask::RevokeManagementKey { id },
     };
@@ -97,7 +100,13 @@ fn show(told: Tell, as_json: bool) -> Result<(), Failure> {
             let heads = ["ID", "NAME", "KEY", "POWERS", "EXPIRES", "CREATED"];
             let columns = heads.map(|head| Column { head, right: head == "ID" });
             let row = |key: ManagementKeyLine| {
-                let powers = if key.read_only { "read" } else { "all" }.to_owned();
+                let powers = match (key.read_only, key.limited) {
+                    (false, false) => "all",
+                    (true, false) => "read",
+                    (false, true) => "workspace",
+                    (true, true) => "read workspace",
+                };
+                let powers = powers.to_owned();
                 let expires = key.expires_at.unwrap_or_else(|| "never".to_owned());
                 vec![key.id.to_string(), key.name, key.label, powers, expires, key.created_at]
             };

@@ -206,6 +206,8 @@ pub struct Powers {
     pub read_only: bool,
     /// From this instant on it is refused.
     pub expires_at: Option<Timestamp>,
+    /// The workspace whose keys it manages, and nothing else; `None` is everything.
+    pub workspace: Option<WorkspaceId>,
 }
 
 /// A key that manages other keys and never calls a model.

@@ -13,7 +13,7 @@ use crate::error::ApiError;
 /// An entry as it is shown.
 pub fn entry(entry: AuditEntry) -> tollgate_wire::AuditEntry {
     let (kind, id, name) = match entry.by {
-        Actor::Management { id, name } => ("management_key", Some(id.0), Some(name)),
+        Actor::Management { id, name, .. } => ("management_key", Some(id.0), Some(name)),
         Actor::Operator => ("operator", None, None),
         Actor::Config => ("config", None, None),
         Actor::App => ("app", None, None),

@@ -118,7 +118,7 @@ pub fn key(view: KeyView) -> Key {
 pub fn current_key(current: Current) -> CurrentKey {
     match current {
         Current::Inference(view) => inference_key(*view),
-        Current::Management(key) => management_key(key),
+        Current::Management { key, workspace } => management_key(key, workspace),
     }
 }
 
@@ -152,9 +152,11 @@ fn inference_key(view: KeyView) -> CurrentKey {
     }
 }
 
-fn management_key(key: ManagementKey) -> CurrentKey {
+fn management_key(key: ManagementKey, workspace: Option<Uuid>) -> CurrentKey {
     let expires_at = key.powers.expires_at.map(text);
-    CurrentKey { is_management_key: true, is_provisioning_key: true, expires_at, ..nobody(key.label) }
+    let workspace_id = workspace.map(|uuid| uuid.to_string());
+    let nobody = nobody(key.label);
+    CurrentKey { is_management_key: true, is_provisioning_key: true, expires_at, workspace_id, ..nobody }
 }
 
 /// A key that never spent anything and may spend everything.

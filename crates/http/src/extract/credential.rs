@@ -6,11 +6,15 @@ use axum::extract::FromRequestParts;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, Method};
+use tollgate_app::workspaces::WorkspaceError;
 use tollgate_domain::KeyHash;
 use tollgate_domain::key::ManagementKey;
-use tollgate_store::{Act, Actor, Credential, InferenceKey};
+use tollgate_domain::workspace::{Workspace, WorkspaceId};
+use tollgate_store::{Act, Actor, Credential, InferenceKey, WorkspaceRef, WorkspaceRefused};
+use uuid::Uuid;
 
 use super::Once;
+use crate::convert::workspaces::workspace_ref;
 use crate::error::ApiError;
 use crate::router::Api;
 use crate::routes::Answer;
@@ -18,11 +22,17 @@ use crate::routes::Answer;
 /// Any valid key.
 pub struct AnyKey(pub Credential);
 
-/// A management key.
+/// A management key that reaches everything.
 pub struct Manager(Acting);
 
-/// A management key, for what is refused to others with a 403.
+/// The same, for what is refused to others with a 403.
 pub struct Accountant(Acting);
+
+/// A management key that may be limited to a workspace: whoever takes it asks what it reaches.
+pub struct LimitedManager(Acting);
+
+/// The same, for what is refused to others with a 403.
+pub struct LimitedAccountant(Acting);
 
 /// Whoever changes something, and the request that they do it with.
 pub struct Acting {
@@ -38,28 +48,43 @@ impl Acting {
 
     /// Who it is, for the audit log.
     pub fn actor(&self) -> Actor {
-        Actor::Management { id: self.key.id, name: self.key.name.clone() }
+        let ManagementKey { id, powers, .. } = self.key;
+        Actor::Management { id, name: self.key.name.clone(), within: powers.workspace }
+    }
+
+    /// The workspace that the key is limited to.
+    pub const fn within(&self) -> Option<WorkspaceId> {
+        self.key.powers.workspace
+    }
+
+    /// The workspace that a path names, by its UUID or slug; one that the key does not reach is not there.
+    pub async fn known_workspace(&self, api: &Api, path: &str) -> Result<Workspace, ApiError> {
+        let workspace = api.app().known_workspace(&workspace_ref(path)).await?;
+        if self.reaches(workspace.id) {
+            Ok(workspace)
+        } else {
+            Err(WorkspaceError::from(WorkspaceRefused::Unknown).into())
+        }
+    }
+
+    /// Whether the key reaches what is in a workspace.
+    pub fn reaches(&self, workspace: WorkspaceId) -> bool {
+        self.key.powers.workspace.is_none_or(|own| own == workspace)
+    }
+
+    /// The workspace that a request is about: the one that is asked for, or the key's own; `None` is the default one.
+    pub async fn workspace(&self, api: &Api, asked: Option<Uuid>) -> Result<Option<Uuid>, ApiError> {
+        let Some(own) = self.key.powers.workspace else { return Ok(asked) };
+        let own = api.app().known_workspace(&WorkspaceRef::Row(own)).await?.uuid;
+        if asked.is_some_and(|asked| asked != own) {
+            return Err(ApiError::forbidden("This management key is limited to another workspace"));
+        }
+        Ok(Some(own))
     }
 
     /// Something that they have done, with the answer that they get for it.
     pub fn act<T>(&self, answer: impl FnOnce(&T) -> Answer + Send + 'static) -> Act<T> {
         self.once.act(self.actor(), answer)
-    }
-}
-
-impl Deref for Manager {
-    type Target = Acting;
-
-    fn deref(&self) -> &Acting {
-        &self.0
-    }
-}
-
-impl Deref for Accountant {
-    type Target = Acting;
-
-    fn deref(&self) -> &Acting {
-        &self.0
     }
 }
 
@@ -75,30 +100,38 @@ impl FromRequestParts<Api> for AnyKey {
     }
 }
 
-impl FromRequestParts<Api> for Manager {
-    type Rejection = ApiError;
+/// An extractor of management keys: whether one that is limited to a workspace will do, and what inference keys are told.
+macro_rules! management {
+    ($name:ident, $limited:expr, $refusal:expr) => {
+        impl FromRequestParts<Api> for $name {
+            type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        match authenticate(&parts.headers, api).await? {
-            Some(Credential::Management(key)) => Acting::of(key, parts).map(Self),
-            Some(Credential::Inference(_)) | None => Err(ApiError::not_a_management_key()),
-        }
-    }
-}
-
-impl FromRequestParts<Api> for Accountant {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        match authenticate(&parts.headers, api).await? {
-            Some(Credential::Management(key)) => Acting::of(key, parts).map(Self),
-            Some(Credential::Inference(_)) => {
-                Err(ApiError::forbidden("Only management keys can perform this operation"))
+            async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
+                match authenticate(&parts.headers, api).await? {
+                    Some(Credential::Management(key)) if key.powers.workspace.is_some() && !$limited => {
+                        Err(ApiError::forbidden("This management key is limited to a workspace"))
+                    }
+                    Some(Credential::Management(key)) => Acting::of(key, parts).map(Self),
+                    Some(Credential::Inference(_)) => Err($refusal),
+                    None => Err(ApiError::not_a_management_key()),
+                }
             }
-            None => Err(ApiError::not_a_management_key()),
         }
-    }
+
+        impl Deref for $name {
+            type Target = Acting;
+
+            fn deref(&self) -> &Acting {
+                &self.0
+            }
+        }
+    };
 }
+
+management!(Manager, false, ApiError::not_a_management_key());
+management!(LimitedManager, true, ApiError::not_a_management_key());
+management!(Accountant, false, ApiError::only_management_keys());
+management!(LimitedAccountant, true, ApiError::only_management_keys());
 
 /// Whether the key is enough for a request with this method: one that is read-only may only look.
 fn may(key: &ManagementKey, method: &Method) -> Result<(), ApiError> {

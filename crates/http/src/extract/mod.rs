@@ -9,7 +9,7 @@ mod path;
 mod query;
 
 pub use bulk::Bulk;
-pub use credential::{Accountant, AnyKey, Caller, Manager};
+pub use credential::{Accountant, AnyKey, Caller, LimitedAccountant, LimitedManager, Manager};
 pub use json::{Json, read_body};
 pub use once::{InProgress, Once, once};
 pub use path::Path;

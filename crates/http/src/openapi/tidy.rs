@@ -9,7 +9,7 @@ const AMOUNTS: [&str; 2] = ["Amount", "RawAmount"];
 const ERRORS: [(&str, &str, &str); 11] = [
     ("400", "BadRequest", "The request makes no sense, and why"),
     ("401", "Unauthorized", "No key, one that is not known or not valid, or one of the wrong kind"),
-    ("403", "ReadOnly", "The management key is read-only"),
+    ("403", "Limited", "The management key is read-only, or limited to a workspace"),
     ("404", "NotFound", "What the path names is not there"),
     ("408", "TooSlow", "The body did not arrive in time"),
     ("409", "Conflict", "The Idempotency-Key was used for another request, or its request is in progress"),
@@ -43,7 +43,7 @@ pub fn tidy(document: &mut Value) {
             if once {
                 idempotent(operation);
             }
-            responses(operation, method == "get", once);
+            responses(operation, once);
             references(&operation["responses"], &mut answered);
         }
     }
@@ -82,7 +82,7 @@ fn idempotent(operation: &mut Value) {
 }
 
 /// Declares what any key, body, query string and path can be answered with.
-fn responses(operation: &mut Value, looks: bool, once: bool) {
+fn responses(operation: &mut Value, once: bool) {
     let parameters = || operation["parameters"].as_array().into_iter().flatten();
     let keyed = operation.get("security").is_some();
     let managed = operation["security"].as_array().into_iter().flatten().any(|key| key.get("management_key").is_some());
@@ -90,9 +90,9 @@ fn responses(operation: &mut Value, looks: bool, once: bool) {
     let place = |place: &str| parameters().any(|parameter| parameter["in"] == place);
     let (query, path) = (place("query"), place("path"));
     let (keyed, body) = ((keyed, ["401", "503"].as_slice()), (body, ["400", "408", "413", "415"].as_slice()));
-    let changes = (managed && !looks, ["403"].as_slice());
+    let limited = (managed, ["403"].as_slice());
     let once = (once, ["400", "409"].as_slice());
-    let possible = [once, (true, ["431", "500"].as_slice()), keyed, body, changes, (query, &["400"]), (path, &["404"])];
+    let possible = [once, (true, ["431", "500"].as_slice()), keyed, body, limited, (query, &["400"]), (path, &["404"])];
     let Some(responses) = operation["responses"].as_object_mut() else { return };
     for (status, response) in responses.iter_mut() {
         let description = response["description"].as_str().unwrap_or_default().to_owned();

@@ -7,7 +7,7 @@ use tollgate_wire::{ActivityItem, ActivityParams, Data};
 
 use crate::convert::activity as convert;
 use crate::error::ApiError;
-use crate::extract::{Accountant, QueryPairs};
+use crate::extract::{LimitedAccountant, QueryPairs};
 use crate::router::Api;
 use crate::routes::json;
 
@@ -25,8 +25,14 @@ use crate::routes::json;
     ),
     security(("management_key" = [])),
 )]
-pub async fn get(State(api): State<Api>, _: Accountant, query: QueryPairs) -> Result<Response, ApiError> {
-    let rows = api.app().activity(convert::activity_request(&query)?).await?;
+pub async fn get(
+    State(api): State<Api>,
+    accountant: LimitedAccountant,
+    query: QueryPairs,
+) -> Result<Response, ApiError> {
+    let mut request = convert::activity_request(&query)?;
+    request.workspace = accountant.workspace(&api, request.workspace).await?;
+    let rows = api.app().activity(request).await?;
     let data: Vec<_> = rows.into_iter().map(convert::activity_item).collect();
     Ok(json(StatusCode::OK, &Data { data }))
 }

@@ -9,7 +9,7 @@ use tollgate_wire::{AuditEntry, AuditParams, ListPage};
 use crate::convert::audit as convert;
 use crate::convert::workspaces::page;
 use crate::error::ApiError;
-use crate::extract::{Manager, QueryPairs};
+use crate::extract::{LimitedManager, QueryPairs};
 use crate::router::Api;
 use crate::routes::json;
 
@@ -23,10 +23,10 @@ use crate::routes::json;
     responses((status = 200, body = ListPage<AuditEntry>)),
     security(("management_key" = [])),
 )]
-pub async fn list(State(api): State<Api>, _: Manager, query: QueryPairs) -> Result<Response, ApiError> {
+pub async fn list(State(api): State<Api>, manager: LimitedManager, query: QueryPairs) -> Result<Response, ApiError> {
     let text = |name: &str| query.text(name).map(str::to_owned);
     let asked = AuditQuery {
-        workspace: query.uuid("workspace_id")?,
+        workspace: manager.workspace(&api, query.uuid("workspace_id")?).await?,
         target: text("target"),
         action: text("action"),
         page: query.page()?,

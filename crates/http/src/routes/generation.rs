@@ -31,8 +31,13 @@ pub async fn get(State(api): State<Api>, AnyKey(credential): AnyKey, query: Quer
     let id = query.text("id").ok_or_else(|| ApiError::bad_request("`id` is required"))?;
     let record = api.app().store().generation(id).await?;
     let record = record.ok_or_else(|| ApiError::not_found("Generation not found"))?;
-    if matches!(&credential, Credential::Inference(key) if key.id != record.key) {
+    if matches!(&credential, Credential::Inference(key) if key.id != record.spender.key) {
         return Err(ApiError::forbidden("This generation belongs to another key"));
+    }
+    if let Credential::Management(key) = &credential
+        && key.powers.workspace.is_some_and(|own| own != record.spender.workspace)
+    {
+        return Err(ApiError::forbidden("This generation belongs to another workspace"));
     }
     Ok(json(StatusCode::OK, &Data { data: convert::generation::generation(record) }))
 }

@@ -14,7 +14,7 @@ use crate::convert::guardrails as convert;
 use crate::convert::keys::workspace_id;
 use crate::convert::workspaces::page;
 use crate::error::ApiError;
-use crate::extract::{Json, Manager, Path, QueryPairs};
+use crate::extract::{Json, LimitedManager, Manager, Path, QueryPairs};
 use crate::router::Api;
 use crate::routes::{Answer, json};
 
@@ -34,9 +34,9 @@ use crate::routes::{Answer, json};
     ),
     security(("management_key" = [])),
 )]
-pub async fn list(State(api): State<Api>, _: Manager, query: QueryPairs) -> Result<Response, ApiError> {
+pub async fn list(State(api): State<Api>, manager: LimitedManager, query: QueryPairs) -> Result<Response, ApiError> {
     let part = query.page()?;
-    let workspace = match query.uuid("workspace_id")? {
+    let workspace = match manager.workspace(&api, query.uuid("workspace_id")?).await? {
         None => None,
         Some(id) => {
             let found = api.app().workspace(&WorkspaceRef::Id(id)).await?;
@@ -84,8 +84,15 @@ pub async fn create(
     responses((status = 200, body = Data<Guardrail>)),
     security(("management_key" = [])),
 )]
-pub async fn get(State(api): State<Api>, _: Manager, Path(id): Path<String>) -> Result<Response, ApiError> {
+pub async fn get(
+    State(api): State<Api>,
+    manager: LimitedManager,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
     let view = api.app().guardrail(uuid(&id)?).await?;
+    if !manager.reaches(view.guardrail.workspace) {
+        return Err(ApiError::not_found("Guardrail not found"));
+    }
     Ok(json(StatusCode::OK, &Data { data: convert::guardrail(view) }))
 }
 

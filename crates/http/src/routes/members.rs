@@ -13,7 +13,7 @@ use tollgate_wire::{
 
 use crate::convert::workspaces as convert;
 use crate::error::ApiError;
-use crate::extract::{Json, Manager, Path, QueryPairs};
+use crate::extract::{Json, LimitedManager, Manager, Path, QueryPairs};
 use crate::router::Api;
 use crate::routes::{Answer, json};
 
@@ -87,12 +87,12 @@ pub async fn delete(
 )]
 pub async fn of_workspace(
     State(api): State<Api>,
-    _: Manager,
+    manager: LimitedManager,
     Path(id): Path<String>,
     query: QueryPairs,
 ) -> Result<Response, ApiError> {
     let page = query.page()?;
-    let workspace = api.app().known_workspace(&convert::workspace_ref(&id)).await?;
+    let workspace = manager.known_workspace(&api, &id).await?;
     let members = api.app().workspace_members(&workspace, page).await?;
     Ok(json(StatusCode::OK, &convert::page(members, |member| convert::workspace_member(&workspace, member))))
 }

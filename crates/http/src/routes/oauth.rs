@@ -8,7 +8,7 @@ use tollgate_wire::{AuthCode, CreateAuthCode, Data, ExchangeAuthCode, ExchangedK
 
 use crate::convert::oauth as convert;
 use crate::error::ApiError;
-use crate::extract::{Accountant, Json, Once};
+use crate::extract::{Json, LimitedAccountant, Once};
 use crate::router::Api;
 use crate::routes::Answer;
 
@@ -27,10 +27,11 @@ use crate::routes::Answer;
 )]
 pub async fn create_code(
     State(api): State<Api>,
-    accountant: Accountant,
+    accountant: LimitedAccountant,
     Json(body): Json<CreateAuthCode>,
 ) -> Result<Answer, ApiError> {
-    let request = convert::code_request(&body)?;
+    let mut request = convert::code_request(&body)?;
+    request.workspace = accountant.workspace(&api, request.workspace).await?;
     let app_id = request.callback.app_id();
     let answer = move |(made, code): &(_, _)| {
         Answer::new(StatusCode::OK, &Data { data: convert::auth_code(app_id, made, code) })

@@ -7,7 +7,7 @@ use tollgate_wire::{Deleted, PutBudget, WorkspaceBudget, WorkspaceBudgets};
 
 use crate::convert::workspaces as convert;
 use crate::error::ApiError;
-use crate::extract::{Json, Manager, Path};
+use crate::extract::{Json, LimitedManager, Manager, Path};
 use crate::router::Api;
 use crate::routes::json;
 
@@ -21,8 +21,12 @@ use crate::routes::json;
     responses((status = 200, body = WorkspaceBudgets<Vec<WorkspaceBudget>>)),
     security(("management_key" = [])),
 )]
-pub async fn list(State(api): State<Api>, _: Manager, Path(id): Path<String>) -> Result<Response, ApiError> {
-    let workspace = api.app().known_workspace(&convert::workspace_ref(&id)).await?;
+pub async fn list(
+    State(api): State<Api>,
+    manager: LimitedManager,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let workspace = manager.known_workspace(&api, &id).await?;
     Ok(json(StatusCode::OK, &convert::budgets(&workspace)))
 }
 
@@ -44,11 +48,11 @@ pub async fn list(State(api): State<Api>, _: Manager, Path(id): Path<String>) ->
 )]
 pub async fn get(
     State(api): State<Api>,
-    _: Manager,
+    manager: LimitedManager,
     Path((id, interval)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     let window = convert::interval(&interval)?;
-    let workspace = api.app().known_workspace(&convert::workspace_ref(&id)).await?;
+    let workspace = manager.known_workspace(&api, &id).await?;
     let budget = convert::budget(&workspace, window).ok_or_else(|| ApiError::not_found("Budget not found"))?;
     Ok(json(StatusCode::OK, &budget))
 }

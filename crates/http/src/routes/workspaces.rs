@@ -8,7 +8,7 @@ use tollgate_wire::{Data, Deleted, ListPage, PageParams, Workspace, WorkspaceReq
 
 use crate::convert::workspaces as convert;
 use crate::error::ApiError;
-use crate::extract::{Json, Manager, Path, QueryPairs};
+use crate::extract::{Json, LimitedManager, Manager, Path, QueryPairs};
 use crate::router::Api;
 use crate::routes::{Answer, json};
 
@@ -22,8 +22,8 @@ use crate::routes::{Answer, json};
     responses((status = 200, body = ListPage<Workspace>)),
     security(("management_key" = [])),
 )]
-pub async fn list(State(api): State<Api>, _: Manager, query: QueryPairs) -> Result<Response, ApiError> {
-    let page = api.app().workspaces(query.page()?).await?;
+pub async fn list(State(api): State<Api>, manager: LimitedManager, query: QueryPairs) -> Result<Response, ApiError> {
+    let page = api.app().workspaces(manager.within(), query.page()?).await?;
     Ok(json(StatusCode::OK, &convert::page(page, convert::workspace)))
 }
 
@@ -59,8 +59,12 @@ pub async fn create(
     responses((status = 200, body = Data<Workspace>)),
     security(("management_key" = [])),
 )]
-pub async fn get(State(api): State<Api>, _: Manager, Path(id): Path<String>) -> Result<Response, ApiError> {
-    let workspace = api.app().known_workspace(&convert::workspace_ref(&id)).await?;
+pub async fn get(
+    State(api): State<Api>,
+    manager: LimitedManager,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let workspace = manager.known_workspace(&api, &id).await?;
     Ok(json(StatusCode::OK, &Data { data: convert::workspace(workspace) }))
 }
 

@@ -3,16 +3,18 @@
 use http::Method;
 use serde_json::{Value, json};
 use testkit::{MODEL, TestApp};
+use tollgate_client::Client;
 use tollgate_domain::Timestamp;
 use tollgate_domain::key::Powers;
-use tollgate_store::Actor;
+use tollgate_store::{Actor, WorkspaceRef};
 
-use crate::contract::json_of;
+use crate::contract::{self, json_of};
 
 const NO_KEY: &str = "Missing Authentication header";
 const NO_USER: &str = "User not found.";
 const NO_MANAGER: &str = "Invalid management key";
 const FORBIDDEN: &str = "Only management keys can perform this operation";
+const LIMITED: &str = "This management key is limited to a workspace";
 const NOBODY: &str = "00000000-0000-4000-8000-000000000000";
 
 /// Who an endpoint is for.
@@ -28,6 +30,18 @@ enum For {
     Managers,
     /// Management keys; others learn that only those may.
     Accountants,
+}
+
+/// Whether a management key that is limited to a workspace may ask; what it may not is its server's, not its workspace's.
+fn within_a_workspace(method: &str, path: &str) -> bool {
+    let looks =
+        ["/workspaces", "/workspaces/nowhere/members", "/workspaces/nowhere", "/guardrails", "/audit", "/activity"];
+    let below = ["/workspaces/nowhere/budgets", "/guardrails/0000"];
+    let assignments = path.ends_with("/assignments/keys") || path.ends_with("/assignments/members");
+    path.starts_with("/keys")
+        || path.starts_with("/auth/keys")
+        || (method == "GET" && looks.contains(&path))
+        || (method == "GET" && below.iter().any(|below| path.starts_with(below)) && !assignments)
 }
 
 /// Every endpoint, with a request that changes nothing: what it is asked matters less than who asks.
@@ -100,10 +114,16 @@ async fn every_endpoint_answers_each_credential_as_the_contract_says() {
     app.manager.update_key(&disabled.hash, &serde_json::from_str(r#"{"disabled":true}"#).unwrap()).await.unwrap();
     app.manager.delete_key(&deleted.hash).await.unwrap();
     let expires_at = Some(Timestamp::parse_utc("2026-01-15T12:30:00Z").unwrap());
-    let reading = Powers { read_only: true, expires_at: None };
+    let reading = Powers { read_only: true, ..Powers::default() };
     let (_, reader) = app.app.create_management_key("reader", reading, &Actor::Operator).await.unwrap();
-    let (_, late) =
-        app.app.create_management_key("late", Powers { read_only: false, expires_at }, &Actor::Operator).await.unwrap();
+    let workspace = app.app.workspace(&WorkspaceRef::Default).await.unwrap().unwrap().id;
+    let limited = Powers { workspace: Some(workspace), ..Powers::default() };
+    let (_, limited) = app.app.create_management_key("limited", limited, &Actor::Operator).await.unwrap();
+    let (_, late) = app
+        .app
+        .create_management_key("late", Powers { expires_at, ..Powers::default() }, &Actor::Operator)
+        .await
+        .unwrap();
     app.clock.advance(std::time::Duration::from_mins(31));
     let endpoints = endpoints();
     let dead = [
@@ -143,6 +163,12 @@ async fn every_endpoint_answers_each_credential_as_the_contract_says() {
             (403, message) => assert!(!looks && message == "This management key is read-only", "{method} {path}"),
             answer => assert!(looks || whose == Callers, "{method} {path} with a read-only key: {answer:?}"),
         }
+        let answer = ask(Some(limited.reveal())).await;
+        if matches!(whose, Keys | Callers) || within_a_workspace(method, &path) {
+            assert!(passes(&answer) || whose == Callers, "{method} {path} with a limited key: {answer:?}");
+        } else {
+            assert_eq!(answer, told(403, LIMITED), "{method} {path} with a limited key");
+        }
         assert_eq!(ask(Some(late.reveal())).await.0, 401, "{method} {path} with an expired management key");
         let management = ask(Some(testkit::MANAGEMENT_KEY)).await;
         if whose == Callers {
@@ -151,4 +177,74 @@ async fn every_endpoint_answers_each_credential_as_the_contract_says() {
             assert!(passes(&management), "{method} {path} with a management key: {management:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_management_key_of_a_workspace_reaches_that_workspace_and_nothing_else() {
+    let app = TestApp::start().await;
+    let ask = async |client: &Client, method: &str, path: &str, body: Value| {
+        let answer = contract::ask(client, method.parse().unwrap(), path, Some(body)).await;
+        (answer.status.as_u16(), json_of(&answer))
+    };
+    let (_, mine) = ask(&app.manager, "POST", "/workspaces", json!({"name": "Mine", "slug": "mine"})).await;
+    let mine = mine["data"]["id"].as_str().unwrap();
+    let found = app.app.workspace(&WorkspaceRef::Slug("mine".to_owned())).await.unwrap().unwrap();
+    let powers = Powers { workspace: Some(found.id), ..Powers::default() };
+    let (_, secret) = app.app.create_management_key("mine", powers, &Actor::Operator).await.unwrap();
+    let limited = app.manager.with_key(secret.reveal());
+    let theirs = app.key().limit("1").create().await;
+
+    let (status, created) = ask(&limited, "POST", "/keys", json!({"name": "ours"})).await;
+    assert_eq!((status, created["data"]["workspace_id"].as_str()), (201, Some(mine)), "it makes keys where it is");
+    let ours = created["data"]["hash"].as_str().unwrap();
+    let (_, listed) = ask(&limited, "GET", "/keys", Value::Null).await;
+    assert_eq!(listed["data"].as_array().unwrap().len(), 1);
+    assert_eq!(listed["data"][0]["hash"], ours);
+    let (_, workspaces) = ask(&limited, "GET", "/workspaces", Value::Null).await;
+    assert_eq!((&workspaces["total_count"], workspaces["data"][0]["id"].as_str()), (&json!(1), Some(mine)));
+    let (_, itself) = ask(&limited, "GET", "/key", Value::Null).await;
+    assert_eq!(itself["data"]["workspace_id"], mine);
+    assert_eq!(ask(&limited, "PATCH", &format!("/keys/{ours}"), json!({"limit": 2})).await.0, 200);
+
+    let default = app.app.workspace(&WorkspaceRef::Default).await.unwrap().unwrap();
+    let elsewhere = default.uuid.to_string();
+    let challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+    for (method, path, body, status) in [
+        ("GET", format!("/keys/{}", theirs.hash), Value::Null, 404),
+        ("PATCH", format!("/keys/{}", theirs.hash), json!({"limit": null}), 404),
+        ("DELETE", format!("/keys/{}", theirs.hash), Value::Null, 404),
+        ("POST", format!("/keys/{}/rotate", theirs.hash), json!({}), 404),
+        ("GET", format!("/keys?workspace_id={elsewhere}"), Value::Null, 403),
+        ("POST", "/keys".to_owned(), json!({"name": "x", "workspace_id": elsewhere}), 403),
+        ("POST", "/keys/bulk".to_owned(), json!({"keys": [{"name": "x", "workspace_id": elsewhere}]}), 403),
+        ("PATCH", format!("/keys/{ours}"), json!({"workspace_id": elsewhere}), 403),
+        ("GET", "/workspaces/default".to_owned(), Value::Null, 404),
+        ("GET", "/workspaces/default/budgets".to_owned(), Value::Null, 404),
+        ("PATCH", "/workspaces/mine".to_owned(), json!({"name": "x"}), 403),
+        ("PUT", "/workspaces/mine/budgets/daily".to_owned(), json!({"limit_usd": 9}), 403),
+        ("DELETE", "/workspaces/mine".to_owned(), Value::Null, 403),
+        ("GET", format!("/activity?workspace_id={elsewhere}"), Value::Null, 403),
+        ("GET", format!("/audit?workspace_id={elsewhere}"), Value::Null, 403),
+        ("GET", format!("/guardrails?workspace_id={elsewhere}"), Value::Null, 403),
+        ("POST", "/credits".to_owned(), json!({"amount_usd": 1}), 403),
+        (
+            "POST",
+            "/auth/keys/code".to_owned(),
+            json!({"callback_url": "https://a.example/", "code_challenge": challenge, "workspace_id": elsewhere}),
+            403,
+        ),
+    ] {
+        let answer = ask(&limited, method, &path, body).await;
+        assert_eq!(answer.0, status, "{method} {path}: {}", answer.1);
+    }
+    assert!(app.manager.key(&theirs.hash).await.unwrap().limit.is_some(), "nothing of theirs changed");
+    let call = json_of(&theirs.chat(5, json!({})).await);
+    let generation = format!("/generation?id={}", call["id"].as_str().unwrap());
+    assert_eq!(ask(&limited, "GET", &generation, Value::Null).await.0, 403);
+    let (_, log) = ask(&limited, "GET", "/audit", Value::Null).await;
+    assert!(log["data"].as_array().unwrap().iter().all(|entry| entry["workspace_id"] == mine), "{log}");
+
+    assert_eq!(ask(&limited, "DELETE", &format!("/keys/{ours}"), Value::Null).await.0, 200);
+    assert_eq!(ask(&app.manager, "DELETE", "/workspaces/mine", Value::Null).await.0, 200);
+    assert_eq!(ask(&limited, "GET", "/keys", Value::Null).await.0, 401, "it ended with its workspace");
 }

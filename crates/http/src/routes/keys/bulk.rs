@@ -6,7 +6,7 @@ use tollgate_wire::{CreateKeys, CreatedKey, Data};
 
 use crate::convert;
 use crate::error::ApiError;
-use crate::extract::{Bulk, Manager};
+use crate::extract::{Bulk, LimitedManager};
 use crate::router::Api;
 use crate::routes::Answer;
 
@@ -20,12 +20,15 @@ use crate::routes::Answer;
     responses((status = 201, body = Data<Vec<CreatedKey>>)),
     security(("management_key" = [])),
 )]
-pub async fn bulk(State(api): State<Api>, manager: Manager, Bulk(bodies): Bulk) -> Result<Answer, ApiError> {
+pub async fn bulk(State(api): State<Api>, manager: LimitedManager, Bulk(bodies): Bulk) -> Result<Answer, ApiError> {
     let requests = bodies
         .into_iter()
         .enumerate()
         .map(|(index, body)| convert::keys::key_request(body).map_err(|error| error.within(&format!("keys[{index}]"))));
-    let requests = requests.collect::<Result<_, _>>()?;
+    let mut requests: Vec<_> = requests.collect::<Result<_, _>>()?;
+    for request in &mut requests {
+        request.workspace = manager.workspace(&api, request.workspace).await?;
+    }
     let answer = |created: &Vec<_>| {
         let data: Vec<_> = created.iter().map(convert::keys::created).collect();
         Answer::new(StatusCode::CREATED, &Data { data })

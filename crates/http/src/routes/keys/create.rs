@@ -6,7 +6,7 @@ use tollgate_wire::{CreateKey, CreatedKey};
 
 use crate::convert;
 use crate::error::ApiError;
-use crate::extract::{Json, Manager};
+use crate::extract::{Json, LimitedManager};
 use crate::router::Api;
 use crate::routes::Answer;
 
@@ -20,8 +20,13 @@ use crate::routes::Answer;
     responses((status = 201, body = CreatedKey)),
     security(("management_key" = [])),
 )]
-pub async fn create(State(api): State<Api>, manager: Manager, Json(body): Json<CreateKey>) -> Result<Answer, ApiError> {
-    let request = convert::keys::key_request(body)?;
+pub async fn create(
+    State(api): State<Api>,
+    manager: LimitedManager,
+    Json(body): Json<CreateKey>,
+) -> Result<Answer, ApiError> {
+    let mut request = convert::keys::key_request(body)?;
+    request.workspace = manager.workspace(&api, request.workspace).await?;
     let answer = |created: &_| Answer::new(StatusCode::CREATED, &convert::keys::created(created));
     let created = api.app().create_key(request, manager.act(answer)).await?;
     Ok(answer(&created))

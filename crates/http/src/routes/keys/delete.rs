@@ -6,7 +6,7 @@ use http::StatusCode;
 use tollgate_wire::Deleted;
 
 use crate::error::ApiError;
-use crate::extract::{Manager, Path};
+use crate::extract::{LimitedManager, Path};
 use crate::router::Api;
 use crate::routes::json;
 use crate::routes::keys::{hash, not_found};
@@ -21,7 +21,11 @@ use crate::routes::keys::{hash, not_found};
     responses((status = 200, body = Deleted)),
     security(("management_key" = [])),
 )]
-pub async fn delete(State(api): State<Api>, manager: Manager, Path(text): Path<String>) -> Result<Response, ApiError> {
+pub async fn delete(
+    State(api): State<Api>,
+    manager: LimitedManager,
+    Path(text): Path<String>,
+) -> Result<Response, ApiError> {
     if api.app().delete_key(&hash(&text)?, &manager.actor()).await? {
         Ok(json(StatusCode::OK, &Deleted { deleted: true }))
     } else {

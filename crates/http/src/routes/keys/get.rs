@@ -7,7 +7,7 @@ use tollgate_wire::{Data, Key};
 
 use crate::convert;
 use crate::error::ApiError;
-use crate::extract::{Manager, Path};
+use crate::extract::{LimitedManager, Path};
 use crate::router::Api;
 use crate::routes::json;
 use crate::routes::keys::{hash, not_found};
@@ -22,7 +22,12 @@ use crate::routes::keys::{hash, not_found};
     responses((status = 200, body = Data<Key>)),
     security(("management_key" = [])),
 )]
-pub async fn get(State(api): State<Api>, _: Manager, Path(text): Path<String>) -> Result<Response, ApiError> {
-    let view = api.app().key(&hash(&text)?).await?.ok_or_else(not_found)?;
+pub async fn get(
+    State(api): State<Api>,
+    manager: LimitedManager,
+    Path(text): Path<String>,
+) -> Result<Response, ApiError> {
+    let view = api.app().key(&hash(&text)?).await?.filter(|view| manager.reaches(view.key.workspace));
+    let view = view.ok_or_else(not_found)?;
     Ok(json(StatusCode::OK, &Data { data: convert::keys::key(view) }))
 }

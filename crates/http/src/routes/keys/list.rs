@@ -8,7 +8,7 @@ use tollgate_wire::{Data, Key, KeyParams};
 
 use crate::convert;
 use crate::error::ApiError;
-use crate::extract::{Manager, QueryPairs};
+use crate::extract::{LimitedManager, QueryPairs};
 use crate::router::Api;
 use crate::routes::json;
 
@@ -25,10 +25,11 @@ use crate::routes::json;
     ),
     security(("management_key" = [])),
 )]
-pub async fn list(State(api): State<Api>, _: Manager, query: QueryPairs) -> Result<Response, ApiError> {
+pub async fn list(State(api): State<Api>, manager: LimitedManager, query: QueryPairs) -> Result<Response, ApiError> {
     let (disabled, expired) = (query.flag("include_disabled")?, query.flag("include_expired")?);
     let offset = query.count("offset")?.unwrap_or(0);
-    let which = query.uuid("workspace_id")?.map_or(WorkspaceRef::Default, WorkspaceRef::Id);
+    let asked = manager.workspace(&api, query.uuid("workspace_id")?).await?;
+    let which = asked.map_or(WorkspaceRef::Default, WorkspaceRef::Id);
     let workspace = api.app().known_workspace(&which).await?;
     let views = api.app().keys(&workspace, disabled, expired, offset).await?;
     let data: Vec<Key> = views.into_iter().map(convert::keys::key).collect();

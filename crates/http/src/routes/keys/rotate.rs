@@ -6,7 +6,7 @@ use tollgate_wire::{CreatedKey, RotateKey};
 
 use crate::convert;
 use crate::error::ApiError;
-use crate::extract::{Json, Manager, Path};
+use crate::extract::{Json, LimitedManager, Path};
 use crate::router::Api;
 use crate::routes::Answer;
 use crate::routes::keys::hash;
@@ -24,7 +24,7 @@ use crate::routes::keys::hash;
 )]
 pub async fn rotate(
     State(api): State<Api>,
-    manager: Manager,
+    manager: LimitedManager,
     Path(text): Path<String>,
     Json(body): Json<RotateKey>,
 ) -> Result<Answer, ApiError> {

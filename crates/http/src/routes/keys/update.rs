@@ -8,7 +8,7 @@ use tollgate_wire::{Data, Key, UpdateKey};
 
 use crate::convert;
 use crate::error::ApiError;
-use crate::extract::{Json, Manager, Path};
+use crate::extract::{Json, LimitedManager, Path};
 use crate::router::Api;
 use crate::routes::json;
 use crate::routes::keys::hash;
@@ -26,14 +26,16 @@ use crate::routes::keys::hash;
 )]
 pub async fn update(
     State(api): State<Api>,
-    manager: Manager,
+    manager: LimitedManager,
     Path(text): Path<String>,
     Json(body): Json<UpdateKey>,
 ) -> Result<Response, ApiError> {
     let hash = hash(&text)?;
     let mut change = convert::keys::key_change(&body)?;
     if let Some(id) = body.workspace_id.as_deref() {
-        let workspace = api.app().workspace(&WorkspaceRef::Id(convert::keys::workspace_id(id)?)).await?;
+        let id = convert::keys::workspace_id(id)?;
+        manager.workspace(&api, Some(id)).await?;
+        let workspace = api.app().workspace(&WorkspaceRef::Id(id)).await?;
         change.workspace = Some(workspace.ok_or_else(|| ApiError::bad_request("Workspace not found"))?.id);
     }
     let view = api.app().update_key(&hash, change, &manager.actor()).await?;

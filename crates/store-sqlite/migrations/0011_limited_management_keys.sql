@@ -1,0 +1,3 @@
+-- Management keys that manage one workspace.
+
+ALTER TABLE management_keys ADD COLUMN workspace INTEGER;
