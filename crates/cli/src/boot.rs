@@ -146,7 +146,7 @@ pub async fn boot(
     };
     let boot_bytes = OsRandom.bytes().map_err(failed)?;
     let boot_id = boot_bytes.iter().take(4).fold(0_u32, |id, byte| (id << 8) | u32::from(*byte));
-    let api = Api::new(app.clone(), gateway, http_limits, boot_id);
+    let api = Api::new(app.clone(), gateway, http_limits, config.guard()?, boot_id);
     let admin = admin::Listener::bind(&config.database.sqlite_path()?)?;
     // Last: once it is made, nothing may fail before it is handed over.
     let first_management_key = bootstrap(config, &app, &environment).await?;

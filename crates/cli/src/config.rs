@@ -4,14 +4,17 @@
 //! with its line, what a variable says wrong with its name.
 
 use std::collections::HashSet;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tollgate_domain::model::Endpoint;
 use tollgate_domain::money::{Excess, MoneyError};
 use tollgate_domain::pricing::PriceList;
+use tollgate_domain::rate::Rate;
 use tollgate_domain::{Price, Usd};
 use tollgate_gateway::{OutputCapField, ProviderKind, ProviderSettings};
+use tollgate_http::{GuardSettings, TrustedProxies};
 use tollgate_store_sqlite::Durability;
 
 use crate::failure::{Failure, Kind};
@@ -54,6 +57,8 @@ pub struct ServerConfig {
     pub public_url: Option<String>,
     /// Seconds that answers under way get at shutdown.
     pub grace_seconds: u64,
+    /// Addresses and networks of proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<String>,
     /// TLS, if tollgate itself is to speak it.
     pub tls: Option<TlsConfig>,
 }
@@ -123,6 +128,10 @@ pub struct LimitsConfig {
     pub head_timeout_seconds: u64,
     /// Seconds between two events of a provider's stream, or two reads of another answer.
     pub idle_timeout_seconds: u64,
+    /// Wrong credentials of one address in a minute, and at once, until it gets 429; 0 is any number.
+    pub failed_authentications_per_minute: u32,
+    /// Requests of one management key in a minute, and at once; 0 is any number.
+    pub management_requests_per_minute: u32,
 }
 
 /// `[log]`
@@ -231,7 +240,13 @@ pub struct PricingConfig {
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:4000".to_owned(), public_url: None, grace_seconds: 30, tls: None }
+        Self {
+            listen: "127.0.0.1:4000".to_owned(),
+            public_url: None,
+            grace_seconds: 30,
+            trusted_proxies: Vec::new(),
+            tls: None,
+        }
     }
 }
 
@@ -257,6 +272,8 @@ impl Default for LimitsConfig {
             min_output_tokens: 256,
             head_timeout_seconds: 600,
             idle_timeout_seconds: 300,
+            failed_authentications_per_minute: 30,
+            management_requests_per_minute: 6_000,
         }
     }
 }
@@ -339,6 +356,7 @@ impl Config {
     /// A setting is out of its range.
     fn checked(self) -> Result<Self, Failure> {
         self.oauth.default_limit()?;
+        self.guard()?;
         let seconds = [
             ("header_timeout_seconds", self.limits.header_timeout_seconds),
             ("body_timeout_seconds", self.limits.body_timeout_seconds),
@@ -354,6 +372,23 @@ impl Config {
                     .next(format!("set it to 1 or more, {TIMEOUT_SECONDS_MAX} at the most")))
             }
         }
+    }
+
+    /// What the server lets through.
+    ///
+    /// # Errors
+    /// A trusted proxy is no address.
+    pub fn guard(&self) -> Result<GuardSettings, Failure> {
+        let trusted_proxies = TrustedProxies::parse(&self.server.trusted_proxies).map_err(|text| {
+            Failure::new(Kind::Usage, format!("server.trusted_proxies: `{text}` is no address and no network"))
+                .next("for example: trusted_proxies = [\"10.0.0.0/8\", \"::1\"]")
+        })?;
+        let rate = |per_minute| NonZeroU32::new(per_minute).map(Rate::per_minute);
+        Ok(GuardSettings {
+            trusted_proxies,
+            failed_authentications: rate(self.limits.failed_authentications_per_minute),
+            management_requests: rate(self.limits.management_requests_per_minute),
+        })
     }
 
     /// Where people and clients reach the server, when it listens on `bound`.
@@ -557,6 +592,16 @@ mod tests {
             let failure = load(&format!("[oauth]\ndefault_limit_usd = \"{text}\"\n"), &[]).unwrap_err();
             assert!(failure.fact.starts_with("oauth.default_limit_usd"), "{}", failure.fact);
         }
+    }
+
+    #[test]
+    fn proxies_are_addresses_or_networks_and_zero_turns_a_limit_off() {
+        let text = "[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n";
+        let guard = load(text, &[("TOLLGATE_LIMITS__MANAGEMENT_REQUESTS_PER_MINUTE", "0")]).unwrap().guard().unwrap();
+        assert_eq!(guard.failed_authentications.map(Rate::limit), Some(30));
+        assert_eq!(guard.management_requests, None);
+        let failure = load("", &[("TOLLGATE_SERVER__TRUSTED_PROXIES", "[\"10.0.0.0/33\"]")]).unwrap_err();
+        assert!(failure.fact.starts_with("server.trusted_proxies: `10.0.0.0/33`"), "{}", failure.fact);
     }
 
     #[test]

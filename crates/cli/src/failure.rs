@@ -54,6 +54,9 @@ impl From<ClientError> for Failure {
             ClientError::Refused { status: 404, .. } => {
                 Self::new(Kind::NotFound, fact).next("`tollgate keys list --all` shows them all")
             }
+            ClientError::Refused { status: 429, .. } => {
+                Self::new(Kind::Failed, fact).next("try again in a moment, or make many keys at once with `--from`")
+            }
             ClientError::Refused { status: 500.., .. } => {
                 Self::new(Kind::Unreachable, fact).next("try again in a moment; the server's log says why")
             }

@@ -14,6 +14,7 @@ pub mod model;
 pub mod money;
 pub mod oauth;
 pub mod pricing;
+pub mod rate;
 pub mod time;
 pub mod usage;
 pub mod workspace;

@@ -8,7 +8,7 @@ use std::net::Ipv6Addr;
 
 use sha2::{Digest, Sha256};
 
-use crate::key::NewKey;
+use crate::key::{CallLimits, NewKey};
 use crate::time::{LimitReset, MICROS_PER_SECOND};
 use crate::workspace::WorkspaceId;
 use crate::{KeyHash, KeySecret, Timestamp, Usd};
@@ -314,6 +314,7 @@ impl Grant {
             expires_at: self.expires_at,
             creator: None,
             external_user: None,
+            call_limits: CallLimits::default(),
         }
     }
 }

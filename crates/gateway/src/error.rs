@@ -1,9 +1,11 @@
 //! Why a call got no answer. The HTTP layer gives each its status.
 
+use tollgate_domain::Timestamp;
 use tollgate_domain::key::KeyRejected;
 use tollgate_domain::ledger::Refusal;
 use tollgate_store::StoreError;
 
+use crate::rates::TooSoon;
 use crate::request::Invalid;
 
 /// Why a call got no answer.
@@ -30,6 +32,14 @@ pub enum ChatError {
     /// The key may not be used any more.
     #[error("the key cannot be used")]
     Key(#[from] KeyRejected),
+    /// The key calls too often.
+    #[error("the key calls too often")]
+    TooSoon {
+        /// What it met.
+        refusal: TooSoon,
+        /// When that was.
+        at: Timestamp,
+    },
     /// A budget refuses.
     #[error("a budget refuses")]
     Budget(Refusal),

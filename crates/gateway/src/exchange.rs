@@ -18,6 +18,7 @@ use crate::error::{ChatError, FailureKind, ProviderFailure};
 use crate::flight::{self, Ending, Flight, Guard, Shape};
 use crate::limits::Limits;
 use crate::meter::Meter;
+use crate::rates::{Place, Rates};
 use crate::request::{ChatRequest, Routing};
 use crate::sse::Lines;
 use crate::steps::{Step, Steps};
@@ -31,6 +32,7 @@ pub struct Shared {
     pub limits: Limits,
     pub tasks: Tasks,
     pub steps: Arc<dyn Steps>,
+    pub rates: Arc<Rates>,
 }
 
 /// The data path.
@@ -105,7 +107,7 @@ impl Gateway {
             .into_iter()
             .map(|settings| Provider::new(settings, limits).map(|provider| (provider.slug.clone(), Arc::new(provider))))
             .collect::<Result<_, _>>()?;
-        let shared = Arc::new(Shared { app, limits, tasks, steps });
+        let shared = Arc::new(Shared { app, limits, tasks, steps, rates: Arc::default() });
         Ok(Self { shared, providers: Arc::new(providers) })
     }
 
@@ -115,8 +117,9 @@ impl Gateway {
     /// [`ChatError`]: there is no answer; whatever was held is settled or released.
     pub async fn chat(&self, caller: Caller, body: Bytes) -> Result<Answer, ChatError> {
         let (request, candidates) = self.admit(&caller, body)?;
+        let place = self.enter(&caller.key).await?;
         let reservation = self.reserve(&caller, &request, &candidates).await?;
-        let guard = self.forward(&caller, &request, &candidates, reservation).await?;
+        let guard = self.forward(&caller, &request, &candidates, reservation, place).await?;
         if request.stream { Ok(stream(guard)) } else { whole(guard).await }
     }
 
@@ -126,6 +129,17 @@ impl Gateway {
         let candidates = self.candidates(&request, caller.key.reach.as_ref())?;
         self.shared.steps.reached(Step::Admitted);
         Ok((request, candidates))
+    }
+
+    /// Takes a place among the calls of the key, where it may call only so often.
+    async fn enter(&self, key: &InferenceKey) -> Result<Option<Place>, ChatError> {
+        if key.call_limits.is_none() {
+            return Ok(None);
+        }
+        match self.shared.rates.enter(key.id, key.call_limits) {
+            Ok(place) => Ok(place),
+            Err(refusal) => Err(ChatError::TooSoon { refusal, at: self.shared.app.store().now().await? }),
+        }
     }
 
     /// Holds what the first candidate can cost.
@@ -165,9 +179,10 @@ impl Gateway {
         request: &ChatRequest,
         candidates: &[Candidate],
         reservation: Reservation,
+        place: Option<Place>,
     ) -> Result<Guard, ChatError> {
         let granted = reservation.cap;
-        let mut pending = Pending { shared: Arc::clone(&self.shared), price: None, held: Some(reservation) };
+        let mut pending = Pending { shared: Arc::clone(&self.shared), price: None, held: Some(reservation), place };
         let mut attempts: Vec<Attempt> = Vec::new();
         let mut last = None;
         // Without fallbacks there is one try, or the caller's own closed list.
@@ -220,6 +235,7 @@ impl Gateway {
                 begun: false,
                 timer: None,
                 reservation,
+                place: pending.place.take(),
             });
             self.shared.steps.reached(Step::Forwarded);
             let Some(answered) = await_head(&mut guard).await else { return Ok(guard) };
@@ -238,10 +254,11 @@ impl Gateway {
             };
             let (failure, retry, given_back) = conclude(guard, failed).await;
             last = Some(failure);
-            let Some((reservation, facts)) = given_back else { break };
+            let Some(flight) = given_back else { break };
             // The cap of this try was its model's; the next one's is its own.
-            pending.held = Some(Reservation { cap: granted, ..reservation });
-            attempts = facts.attempts;
+            pending.held = Some(Reservation { cap: granted, ..flight.reservation });
+            pending.place = flight.place;
+            attempts = flight.facts.attempts;
             if !retry {
                 break;
             }
@@ -354,8 +371,8 @@ enum Failed {
     Fate(FailureKind),
 }
 
-/// Ends a try that failed. Where nothing was billed, the reservation comes back for the next one.
-async fn conclude(mut guard: Guard, failed: Failed) -> (ProviderFailure, bool, Option<(Reservation, SettlementFacts)>) {
+/// Ends a try that failed. Where nothing was billed, the flight comes back with its reservation for the next one.
+async fn conclude(mut guard: Guard, failed: Failed) -> (ProviderFailure, bool, Option<Box<Flight>>) {
     let Some(flight) = guard.flight() else { return (failure("", FailureKind::Broken, &[]), false, None) };
     let provider = flight.endpoint.endpoint.provider.clone();
     match failed {
@@ -369,7 +386,7 @@ async fn conclude(mut guard: Guard, failed: Failed) -> (ProviderFailure, bool, O
         }
         Failed::Unsent => {
             let failure = failure(&provider, FailureKind::Unreachable, &flight.facts.attempts);
-            (failure, true, guard.take().map(|flight| (flight.reservation.clone(), flight.facts.clone())))
+            (failure, true, guard.take())
         }
         Failed::Status(head) => {
             let mut failure = failure(&provider, FailureKind::Status(head.status), &flight.facts.attempts);
@@ -379,9 +396,8 @@ async fn conclude(mut guard: Guard, failed: Failed) -> (ProviderFailure, bool, O
             if !matches!(head.status, 401..=403) {
                 failure.raw = error_text(flight).await;
             }
-            let flight = guard.take().map(|flight| (flight.reservation, flight.facts));
             let retry = !matches!(head.status, 400 | 413 | 422);
-            (failure, retry, flight)
+            (failure, retry, guard.take())
         }
     }
 }
@@ -419,6 +435,7 @@ struct Pending {
     shared: Arc<Shared>,
     price: Option<Arc<PricedEndpoint>>,
     held: Option<Reservation>,
+    place: Option<Place>,
 }
 
 impl Pending {
@@ -462,9 +479,10 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if let Some(settlement) = self.take_release(Vec::new()) {
-            let shared = Arc::clone(&self.shared);
+            let (shared, place) = (Arc::clone(&self.shared), self.place.take());
             self.shared.tasks.spawn(async move {
                 flight::settle(&shared, settlement).await;
+                drop(place);
             });
         }
     }

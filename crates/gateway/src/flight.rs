@@ -22,6 +22,7 @@ use tollgate_store::{Attempt, Outcome, PricedEndpoint, Reservation, Settled, Set
 use crate::answer::Heading;
 use crate::exchange::Shared;
 use crate::meter::Meter;
+use crate::rates::Place;
 use crate::sse::{Line, Lines};
 use crate::steps::Step;
 use crate::upstream::{Broken, Call, Head};
@@ -92,6 +93,8 @@ pub enum Shape {
 pub struct Flight {
     pub shared: Arc<Shared>,
     pub reservation: Reservation,
+    /// Among the calls of its key that are in flight, where those are counted.
+    pub place: Option<Place>,
     pub endpoint: Arc<PricedEndpoint>,
     pub call: Call,
     pub heading: Heading,

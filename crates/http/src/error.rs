@@ -3,10 +3,11 @@
 //! 5xx only for our own faults and the provider's: clients retry them for an hour.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use tollgate_app::activity::ActivityError;
 use tollgate_app::credits::TopUpError;
@@ -16,18 +17,24 @@ use tollgate_app::members::MemberError;
 use tollgate_app::oauth::{CreateCodeError, ExchangeCodeError};
 use tollgate_app::workspaces::WorkspaceError;
 use tollgate_app::{AdjustError, RandomError};
-use tollgate_domain::Usd;
 use tollgate_domain::guardrail::IncompleteBudget;
 use tollgate_domain::ledger::{Budget, BudgetScope, Refusal, RefusalReason};
 use tollgate_domain::oauth::ExchangeRefused;
 use tollgate_domain::time::{LimitReset, WindowKind};
 use tollgate_domain::workspace::NotDecreasing;
-use tollgate_gateway::{ChatError, FailureKind, ProviderFailure};
+use tollgate_domain::{Timestamp, Usd};
+use tollgate_gateway::{CallLimit, ChatError, FailureKind, ProviderFailure, TooSoon};
 use tollgate_store::{GuardrailRefused, MemberRefused, StoreError, WorkspaceRefused};
 use tollgate_wire::{Amount, ErrorBody, ErrorEnvelope};
 
+use crate::guard::TooManyRequests;
+
 /// Seconds after which a refused call is worth another try.
 const RETRY_AFTER_SECONDS: &str = "1";
+/// `metadata.error_type` of a 429.
+const RATE_LIMITED: &str = "rate_limit_exceeded";
+/// What a limit on requests is, what is left of it, and when there is more: epoch milliseconds.
+pub const RATE_LIMIT_HEADERS: [&str; 3] = ["X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"];
 
 /// An answer that is an error.
 #[derive(Clone, Debug)]
@@ -35,7 +42,8 @@ pub struct ApiError {
     status: StatusCode,
     message: String,
     metadata: Option<Value>,
-    retry_after: Option<String>,
+    /// `Retry-After`, and the limit that was met.
+    headers: Vec<(&'static str, String)>,
     /// What is logged, once, with the request's id.
     cause: Option<Cause>,
 }
@@ -46,7 +54,7 @@ pub struct Cause(pub Arc<dyn std::error::Error + Send + Sync>);
 
 impl ApiError {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), metadata: None, retry_after: None, cause: None }
+        Self { status, message: message.into(), metadata: None, headers: Vec::new(), cause: None }
     }
 
     /// 400: the request makes no sense, and why.
@@ -68,6 +76,12 @@ impl ApiError {
     #[must_use]
     pub fn within(self, place: &str) -> Self {
         Self { message: format!("{place}: {}", self.message), ..self }
+    }
+
+    /// The same, worth another try after so many seconds.
+    fn after(mut self, seconds: impl Into<String>) -> Self {
+        self.headers.push(("Retry-After", seconds.into()));
+        self
     }
 
     /// 401: there is no credential.
@@ -121,6 +135,48 @@ impl ApiError {
         Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Too many request headers, or too large ones")
     }
 
+    /// 429: too many wrong credentials came from where this one came from.
+    pub fn too_many_failures(wait: Duration) -> Self {
+        let seconds = seconds(wait);
+        let error = Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            format!(
+                "Rate limit exceeded: too many wrong credentials came from your address. Retry in {seconds} s with a \
+                 valid one, which is never refused for its address"
+            ),
+        );
+        let metadata = json!({"error_type": RATE_LIMITED, "limit_source": "tollgate_failed_authentications"});
+        Self { metadata: Some(metadata), ..error }.after(seconds.to_string())
+    }
+
+    /// 429: a management key asks too often.
+    pub fn too_many_requests(refused: TooManyRequests, now: Timestamp) -> Self {
+        let TooManyRequests { limit, wait } = refused;
+        Self::too_soon("Rate limit exceeded", "tollgate_management_requests_per_minute", limit, wait, now)
+    }
+
+    /// 429: a limit on how often something may be asked (contract section 16, line 15). Nothing of it is left; the reset
+    /// is when something is again.
+    fn too_soon(message: impl Into<String>, source: &str, limit: u32, wait: Duration, now: Timestamp) -> Self {
+        let reset = now.plus_micros(i64::try_from(wait.as_micros()).unwrap_or(i64::MAX));
+        let values =
+            [limit.to_string(), "0".to_owned(), reset.micros().saturating_add(999).div_euclid(1_000).to_string()];
+        let headers: Vec<(&str, String)> = RATE_LIMIT_HEADERS.into_iter().zip(values).collect();
+        let shown: serde_json::Map<String, Value> =
+            headers.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        Self {
+            metadata: Some(json!({
+                "error_type": RATE_LIMITED,
+                "limit_source": source,
+                "provider_name": null,
+                "headers": shown,
+            })),
+            headers,
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, message)
+        }
+        .after(seconds(wait).to_string())
+    }
+
     /// 500: our bug.
     pub fn internal(cause: impl std::error::Error + Send + Sync + 'static) -> Self {
         let error = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error");
@@ -155,10 +211,30 @@ impl ApiError {
                  {public_url}/settings/privacy"
             )),
             ChatError::Key(_) => Self::unknown_credential(),
+            ChatError::TooSoon { refusal, at } => Self::called_too_soon(refusal, at),
             ChatError::Budget(refusal) => Self::refused(&refusal, public_url),
             ChatError::Store(error) => error.into(),
             ChatError::Provider(failure) => Self::provider_failed(&failure),
         }
+    }
+
+    /// A key calls too often.
+    fn called_too_soon(refusal: TooSoon, at: Timestamp) -> Self {
+        let (message, source, limit) = match refusal.limit {
+            CallLimit::RequestsPerMinute(limit) => {
+                let wait = seconds(refusal.wait);
+                let message =
+                    format!("this key may make {limit} requests a minute (`requests_per_minute`). Retry in {wait} s");
+                (message, "tollgate_requests_per_minute", limit)
+            }
+            CallLimit::CallsInFlight(limit) => {
+                let message = format!(
+                    "this key may have {limit} calls in flight (`calls_in_flight_max`). Retry when one of them has ended"
+                );
+                (message, "tollgate_calls_in_flight_max", limit)
+            }
+        };
+        Self::too_soon(format!("Rate limit exceeded: {message}"), source, limit, refusal.wait, at)
     }
 
     /// A budget refuses (contract section 16, lines 6 to 11 and 13).
@@ -206,7 +282,7 @@ impl ApiError {
                                Retry after in-flight requests settle, or add credits.";
                 let metadata = amounts("openrouter_in_flight_budget", Some("in_flight_budget_exhausted"));
                 let error = Self::payment_required(message, metadata);
-                Self { retry_after: Some(RETRY_AFTER_SECONDS.to_owned()), ..error }
+                error.after(RETRY_AFTER_SECONDS)
             }
         }
     }
@@ -221,7 +297,7 @@ impl ApiError {
             FailureKind::Unreachable | FailureKind::Broken => (502, "provider_unavailable"),
             FailureKind::TimedOut => (524, "timeout"),
             FailureKind::Status(status) => match status {
-                429 => (429, "rate_limit_exceeded"),
+                429 => (429, RATE_LIMITED),
                 400 | 404 | 408 | 413 | 422 => (status, "invalid_request"),
                 503 => (503, "provider_unavailable"),
                 504 | 524 => (524, "timeout"),
@@ -246,12 +322,17 @@ impl ApiError {
             metadata["limit_source"] = json!("upstream_provider_shared_pool");
         }
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-        let retry_after = match status.as_u16() {
-            429 | 503 => Some(failure.retry_after.clone().unwrap_or_else(|| RETRY_AFTER_SECONDS.to_owned())),
-            _ => None,
-        };
-        Self { metadata: Some(metadata), retry_after, ..Self::new(status, "Provider returned error") }
+        let error = Self { metadata: Some(metadata), ..Self::new(status, "Provider returned error") };
+        match status.as_u16() {
+            429 | 503 => error.after(failure.retry_after.as_deref().unwrap_or(RETRY_AFTER_SECONDS)),
+            _ => error,
+        }
     }
+}
+
+/// A wait in whole seconds, as `Retry-After` has it: never too short, and never none.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
 }
 
 /// What is said of the layer that a budget belongs to.
@@ -318,11 +399,7 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Unavailable(_) | StoreError::Uncertain | StoreError::ClockJumped { .. } => {
                 let answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service temporarily unavailable");
-                Self {
-                    retry_after: Some(RETRY_AFTER_SECONDS.to_owned()),
-                    cause: Some(Cause(Arc::new(error))),
-                    ..answer
-                }
+                Self { cause: Some(Cause(Arc::new(error))), ..answer }.after(RETRY_AFTER_SECONDS)
             }
             StoreError::Amount(_) => Self::bad_request("The call could cost more than an amount of money can say"),
             StoreError::Corrupt(_) => Self::internal(error),
@@ -504,8 +581,10 @@ impl IntoResponse for ApiError {
         let mut response = Response::new(body.into());
         *response.status_mut() = self.status;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(value) = self.retry_after.and_then(|seconds| HeaderValue::try_from(seconds).ok()) {
-            response.headers_mut().insert(RETRY_AFTER, value);
+        for (name, value) in self.headers {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+                response.headers_mut().insert(name, value);
+            }
         }
         if let Some(cause) = self.cause {
             response.extensions_mut().insert(cause);

@@ -1,6 +1,7 @@
 //! From a request to its route.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,14 +24,16 @@ use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{Any, CorsLayer};
 
+use crate::client_address::Peer;
 use crate::error::{ApiError, Cause};
 use crate::extract::{InProgress, once};
+use crate::guard::{Guard, GuardSettings};
 use crate::limits::HttpLimits;
 use crate::routes;
 
 /// Headers that pages of other origins may read.
 pub const EXPOSED: &str = "x-generation-id, x-provider-name, x-request-id, x-tollgate-max-tokens, x-tollgate-settlement, retry-after, \
-     idempotent-replayed";
+     x-ratelimit-limit, x-ratelimit-remaining, x-ratelimit-reset, idempotent-replayed";
 const CHAT: &str = "/api/v1/chat/completions";
 
 /// The whole API as one service.
@@ -43,6 +46,7 @@ struct Shared {
     app: App,
     gateway: Gateway,
     limits: HttpLimits,
+    guard: Guard,
     requests: AtomicU64,
     in_progress: InProgress,
     boot: u32,
@@ -84,12 +88,13 @@ impl Body for ApiBody {
 
 impl Api {
     /// The API of a product. `boot` sets the ids of this process's requests apart from another's.
-    pub fn new(app: App, gateway: Gateway, limits: HttpLimits, boot: u32) -> Self {
+    pub fn new(app: App, gateway: Gateway, limits: HttpLimits, guard: GuardSettings, boot: u32) -> Self {
         Self {
             shared: Arc::new(Shared {
                 app,
                 gateway,
                 limits,
+                guard: Guard::new(guard),
                 requests: AtomicU64::new(0),
                 in_progress: InProgress::default(),
                 boot,
@@ -110,6 +115,11 @@ impl Api {
     /// The limits.
     pub fn limits(&self) -> &HttpLimits {
         &self.shared.limits
+    }
+
+    /// What keeps guesses slow.
+    pub fn guard(&self) -> &Guard {
+        &self.shared.guard
     }
 
     /// Requests with an idempotency key that are being answered.
@@ -135,7 +145,7 @@ impl Api {
     }
 
     /// Answers one request.
-    pub async fn answer<B>(&self, router: &Router, mut request: Request<B>) -> http::Response<ApiBody>
+    pub async fn answer<B>(&self, router: &Router, mut request: Request<B>, peer: IpAddr) -> http::Response<ApiBody>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -149,9 +159,11 @@ impl Api {
             ApiError::header_flood().into_response().map(ApiBody::Plain)
         } else if request.method() == Method::POST && request.uri().path() == CHAT {
             // A panic is our fault, and answered like one; what was held is settled by whoever holds it.
-            let answered = AssertUnwindSafe(routes::chat::chat(self, request, &id)).catch_unwind().await;
+            let answered = AssertUnwindSafe(routes::chat::chat(self, request, peer, &id)).catch_unwind().await;
             answered.unwrap_or_else(|_| routes::chat::failure(ApiError::panicked()))
         } else {
+            // Extensions are allocated: the data path does without.
+            request.extensions_mut().insert(Peer(peer));
             route(router, request.map(axum::body::Body::new)).await
         };
         if let Some(Cause(cause)) = response.extensions().get::<Cause>() {

@@ -62,8 +62,8 @@ impl Server {
                 () = &mut stop => break,
                 accepted = accepted => accepted,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -89,7 +89,7 @@ impl Server {
                 let stream = unstalled(stream, limits.write_timeout);
                 let service = service_fn(move |request| {
                     let (api, router) = (api.clone(), router.clone());
-                    async move { Ok::<_, Infallible>(api.answer(&router, request).await) }
+                    async move { Ok::<_, Infallible>(api.answer(&router, request, peer.ip()).await) }
                 });
                 let connection = http.of(protocol).serve_connection(TokioIo::new(stream), service);
                 tokio::select! {

@@ -27,7 +27,13 @@ impl KeyStore for SqliteStore {
         Ok(account.filter(|account| usable(&account.key)).map(|account| {
             let key = &account.key;
             let reach = Reach::of(state.book.rules.guardrails_of(key));
-            Credential::Inference(InferenceKey { id: key.id, hash: key.hash, workspace: key.workspace, reach })
+            Credential::Inference(InferenceKey {
+                id: key.id,
+                hash: key.hash,
+                workspace: key.workspace,
+                reach,
+                call_limits: key.call_limits,
+            })
         }))
     }
 

@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use tollgate_domain::KeyHash;
-    use tollgate_domain::key::NewKey;
+    use tollgate_domain::key::{CallLimits, NewKey};
 
     fn key(id: i64, workspace: i64, disabled: bool, expires: Option<i64>) -> Key {
         let new = NewKey {
@@ -143,6 +143,7 @@ mod tests {
             expires_at: expires.map(Timestamp::from_micros),
             creator: None,
             external_user: None,
+            call_limits: CallLimits::default(),
         };
         Key { disabled, ..new.into_key(KeyId(id), Timestamp::default()) }
     }

@@ -1,5 +1,7 @@
 //! What goes into the commit queue, and how each record is written.
 
+use std::num::NonZeroU32;
+
 use rusqlite::types::Value;
 use rusqlite::{CachedStatement, Connection, params, params_from_iter};
 use tollgate_domain::generation::GenerationRow;
@@ -109,12 +111,14 @@ const CORRECT: &str =
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
 const CREATE_KEY: &str = "INSERT INTO keys (id, hash, name, label, workspace, disabled, credit_limit, limit_reset,
-    include_byok_in_limit, expires_at, creator, external_user, created_at, updated_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+    include_byok_in_limit, expires_at, creator, external_user, created_at, updated_at,
+    requests_per_minute, calls_in_flight_max)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
 
 const UPDATE_KEY: &str =
     "UPDATE keys SET name = ?2, workspace = ?3, disabled = ?4, credit_limit = ?5, limit_reset = ?6,
-    include_byok_in_limit = ?7, updated_at = ?8, label = ?9, secret = ?10, previous_secret = ?11, previous_until = ?12
+    include_byok_in_limit = ?7, updated_at = ?8, label = ?9, secret = ?10, previous_secret = ?11, previous_until = ?12,
+    requests_per_minute = ?13, calls_in_flight_max = ?14
 WHERE id = ?1";
 
 const DELETE_KEY: &str = "UPDATE keys SET deleted_at = ?2 WHERE id = ?1 AND deleted_at IS NULL";
@@ -193,6 +197,8 @@ impl Record {
                 key.external_user,
                 key.created_at.micros(),
                 key.updated_at.map(Timestamp::micros),
+                key.call_limits.requests_per_minute.map(NonZeroU32::get),
+                key.call_limits.calls_in_flight_max.map(NonZeroU32::get),
             ]),
             Self::UpdateKey(key) => db.prepare_cached(UPDATE_KEY)?.execute(params![
                 key.id.0,
@@ -207,6 +213,8 @@ impl Record {
                 key.secrets.current.as_bytes(),
                 key.secrets.previous.as_ref().map(|(hash, _)| hash.as_bytes()),
                 key.secrets.previous.map(|(_, until)| until.micros()),
+                key.call_limits.requests_per_minute.map(NonZeroU32::get),
+                key.call_limits.calls_in_flight_max.map(NonZeroU32::get),
             ]),
             Self::DeleteKey { id, at } => db.prepare_cached(DELETE_KEY)?.execute(params![id.0, at.micros()]),
             Self::CreateManagementKey(key) => db.prepare_cached(CREATE_MANAGEMENT_KEY)?.execute(params![

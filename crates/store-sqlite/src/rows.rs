@@ -1,7 +1,9 @@
 //! Between rows and the domain's types.
 
+use std::num::NonZeroU32;
+
 use rusqlite::Row;
-use tollgate_domain::key::{Key, KeyHash, KeyId, ManagementKey, ManagementKeyId, Powers, Secrets};
+use tollgate_domain::key::{CallLimits, Key, KeyHash, KeyId, ManagementKey, ManagementKeyId, Powers, Secrets};
 use tollgate_domain::ledger::{MoneyKind, Scope};
 use tollgate_domain::member::MemberId;
 use tollgate_domain::time::{LimitReset, WindowKind};
@@ -12,7 +14,7 @@ use uuid::Uuid;
 /// The columns that [`key`] reads.
 pub const KEY_COLUMNS: &str = "id, hash, name, label, workspace, disabled, credit_limit, limit_reset,
     include_byok_in_limit, expires_at, creator, external_user, created_at, updated_at, secret,
-    previous_secret, previous_until";
+    previous_secret, previous_until, requests_per_minute, calls_in_flight_max";
 
 pub fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
     let hash = KeyHash::from_bytes(row.get(1)?);
@@ -33,6 +35,10 @@ pub fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
         expires_at: row.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
         creator: row.get::<_, Option<i64>>(10)?.map(MemberId),
         external_user: row.get(11)?,
+        call_limits: CallLimits {
+            requests_per_minute: row.get::<_, Option<u32>>(17)?.and_then(NonZeroU32::new),
+            calls_in_flight_max: row.get::<_, Option<u32>>(18)?.and_then(NonZeroU32::new),
+        },
         created_at: Timestamp::from_micros(row.get(12)?),
         updated_at: row.get::<_, Option<i64>>(13)?.map(Timestamp::from_micros),
     })

@@ -4,11 +4,12 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a suite of tests: what does not conform panics")]
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tollgate_domain::generation::GenerationRow;
-use tollgate_domain::key::{KeyChange, KeyRejected, NewKey, Powers};
+use tollgate_domain::key::{CallLimits, KeyChange, KeyRejected, NewKey, Powers};
 use tollgate_domain::ledger::{Amounts, MoneyKind, RefusalReason};
 use tollgate_domain::model::{Endpoint, PriceVersion};
 use tollgate_domain::oauth::{
@@ -92,6 +93,7 @@ impl<E: Engine> Db<E> {
             expires_at: None,
             creator: None,
             external_user: Some("someone".to_owned()),
+            call_limits: CallLimits { requests_per_minute: NonZeroU32::new(60), calls_in_flight_max: None },
         };
         self.store.create_keys(vec![key], Actor::Operator.into()).await.unwrap().unwrap().remove(0)
     }
@@ -157,10 +159,13 @@ async fn keys_live_and_die<E: Engine>() {
         disabled: Some(true),
         limit: Some(Some(Usd::from_nanos(7))),
         limit_reset: Some(Some(LimitReset::Weekly)),
+        calls_in_flight_max: Some(NonZeroU32::new(2)),
         ..KeyChange::default()
     };
     let changed = db.store.update_key(&KeyHash::of("b"), change.clone(), &Actor::Operator).await.unwrap().unwrap();
     assert_eq!((changed.key.name.as_str(), changed.key.disabled), ("b2", true));
+    let limits = changed.key.call_limits;
+    assert_eq!([limits.requests_per_minute, limits.calls_in_flight_max], [60, 2].map(NonZeroU32::new));
     assert!(db.store.delete_key(&KeyHash::of("c"), &Actor::Operator).await.unwrap());
     assert!(!db.store.delete_key(&KeyHash::of("c"), &Actor::Operator).await.unwrap());
     assert_eq!(db.store.update_key(&KeyHash::of("c"), change, &Actor::Operator).await.unwrap(), None);
@@ -173,6 +178,8 @@ async fn keys_live_and_die<E: Engine>() {
         assert_eq!(db.names(5, 100, true).await, Vec::<String>::new());
         let Some(Credential::Inference(key)) = db.who("a").await else { panic!("a lives") };
         assert_eq!(key.hash, KeyHash::of("a"));
+        let limits = key.call_limits;
+        assert_eq!((limits.requests_per_minute, limits.calls_in_flight_max), (NonZeroU32::new(60), None));
         for dead in ["b", "c", "nobody"] {
             assert!(db.who(dead).await.is_none(), "{dead} is of no use");
         }

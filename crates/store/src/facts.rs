@@ -1,5 +1,7 @@
 //! What the audit log tells of each thing.
 
+use std::num::NonZeroU32;
+
 use tollgate_domain::key::ManagementKey;
 use tollgate_domain::member::Member;
 use tollgate_domain::oauth::Grant;
@@ -10,6 +12,10 @@ use crate::{Audited, Facts, GuardrailView, KeyView};
 
 fn word(reset: Option<LimitReset>) -> Option<&'static str> {
     reset.map(LimitReset::as_str)
+}
+
+fn count(limit: Option<NonZeroU32>) -> Option<i64> {
+    limit.map(|limit| limit.get().into())
 }
 
 impl Audited for KeyView {
@@ -26,6 +32,8 @@ impl Audited for KeyView {
             .with("expires_at", key.expires_at)
             .with("creator_user_id", self.creator_user_id.as_ref())
             .with("external_user", key.external_user.as_ref())
+            .with("requests_per_minute", count(key.call_limits.requests_per_minute))
+            .with("calls_in_flight_max", count(key.call_limits.calls_in_flight_max))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use tollgate_domain::guardrail::Reach;
-use tollgate_domain::key::{KeyChange, ManagementKey, NewKey};
+use tollgate_domain::key::{CallLimits, KeyChange, ManagementKey, NewKey};
 use tollgate_domain::ledger::{Balance, BudgetState, MoneyKind};
 use tollgate_domain::time::{WindowKind, Windows};
 use tollgate_domain::workspace::WorkspaceId;
@@ -31,6 +31,8 @@ pub struct InferenceKey {
     pub workspace: WorkspaceId,
     /// What its guardrails leave; `None` is everything.
     pub reach: Option<Reach>,
+    /// How often it may call.
+    pub call_limits: CallLimits,
 }
 
 /// What a scope has spent, per kind of money and window, at one instant.

@@ -216,6 +216,20 @@ impl KeyBuilder<'_> {
         self
     }
 
+    /// With a limit on calls a minute.
+    #[must_use]
+    pub fn requests_per_minute(mut self, count: u32) -> Self {
+        self.request.requests_per_minute = Some(count);
+        self
+    }
+
+    /// With a limit on calls in flight.
+    #[must_use]
+    pub fn calls_in_flight_max(mut self, count: u32) -> Self {
+        self.request.calls_in_flight_max = Some(count);
+        self
+    }
+
     /// Creates it.
     pub async fn create(self) -> TestKey {
         let created = self.app.manager.create_key(&self.request).await.unwrap();

@@ -62,6 +62,8 @@ struct Shared {
     calls: AtomicU64,
     bodies: Mutex<Vec<Value>>,
     served: Mutex<(u64, u64)>,
+    held: AtomicU64,
+    most_held: AtomicU64,
     arrived: Notify,
     gate: tokio::sync::watch::Sender<u64>,
     endings: tokio::sync::watch::Sender<HashMap<String, Option<u64>>>,
@@ -85,6 +87,8 @@ impl Provider {
             calls: AtomicU64::new(0),
             bodies: Mutex::new(Vec::new()),
             served: Mutex::new((0, 0)),
+            held: AtomicU64::new(0),
+            most_held: AtomicU64::new(0),
             arrived: Notify::new(),
             gate: tokio::sync::watch::Sender::new(0),
             endings: tokio::sync::watch::Sender::new(HashMap::new()),
@@ -121,6 +125,11 @@ impl Provider {
     /// Prompt and completion tokens of all complete answers.
     pub fn served(&self) -> (u64, u64) {
         *self.shared.served.lock()
+    }
+
+    /// How many calls [`Script::Hold`] had waiting at a time, at the most.
+    pub fn most_held(&self) -> u64 {
+        self.shared.most_held.load(Ordering::SeqCst)
     }
 
     /// Waits until so many calls have come.
@@ -165,7 +174,10 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 answer(&mut stream, shared, streamed, Some(tokens(prompt, completion))).await?;
             }
             Script::Hold { prompt, completion } => {
+                let held = shared.held.fetch_add(1, Ordering::SeqCst) + 1;
+                shared.most_held.fetch_max(held, Ordering::SeqCst);
                 let _ = gate.changed().await;
+                shared.held.fetch_sub(1, Ordering::SeqCst);
                 answer(&mut stream, shared, streamed, Some(tokens(prompt, completion))).await?;
             }
             Script::Named => {

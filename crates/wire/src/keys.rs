@@ -67,6 +67,14 @@ pub struct Key {
     pub external_user: Option<String>,
     /// The UUID of its workspace.
     pub workspace_id: String,
+    /// Calls a minute, and at once; null is no limit. Ours.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required, minimum = 1))]
+    pub requests_per_minute: Option<u32>,
+    /// Calls in flight at a time; null is no limit. Ours.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required, minimum = 1))]
+    pub calls_in_flight_max: Option<u32>,
 }
 
 /// The answer to `POST /keys`: the only one that ever holds the secret.
@@ -119,6 +127,14 @@ pub struct CreateKey {
     /// A partner's identity for the key.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::optional")]
     pub external: Option<External>,
+    /// Calls a minute, and at once; null or absent is no limit. Ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    pub requests_per_minute: Option<u32>,
+    /// Calls in flight at a time; null or absent is no limit. Ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    pub calls_in_flight_max: Option<u32>,
 }
 
 /// The body of `POST /keys/bulk`. Ours.
@@ -174,6 +190,14 @@ pub struct UpdateKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(format = "uuid"))]
     pub workspace_id: Option<String>,
+    /// Calls a minute, and at once; null is no limit. Ours.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    pub requests_per_minute: Option<Option<u32>>,
+    /// Calls in flight at a time; null is no limit. Ours.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1))]
+    pub calls_in_flight_max: Option<Option<u32>>,
 }
 
 /// Tells null from absent: the outer `Option` is presence.
@@ -212,9 +236,10 @@ mod tests {
     );
 
     #[test]
-    fn the_reference_key_is_written_as_it_was_read_but_for_our_own_field() {
+    fn the_reference_key_is_written_as_it_was_read_but_for_our_own_fields() {
         let key: Key = serde_json::from_str(REFERENCE).unwrap();
         let ours = REFERENCE.replace(r#","limit_reset""#, r#","limit_held":null,"limit_reset""#);
+        let ours = ours.replace('}', r#","requests_per_minute":null,"calls_in_flight_max":null}"#);
         assert_eq!(serde_json::to_string(&key).unwrap(), ours);
     }
 
@@ -226,6 +251,12 @@ mod tests {
         assert_eq!(serde_json::to_string(&change).unwrap(), r#"{"disabled":true,"limit":null}"#);
         let raised = UpdateKey { limit: Some(Some(Usd::from_nanos(25_500_000_000).into())), ..UpdateKey::default() };
         assert_eq!(serde_json::to_string(&raised).unwrap(), r#"{"limit":25.5}"#);
+        let paced =
+            UpdateKey { requests_per_minute: Some(None), calls_in_flight_max: Some(Some(2)), ..UpdateKey::default() };
+        let text = serde_json::to_string(&paced).unwrap();
+        assert_eq!(text, r#"{"requests_per_minute":null,"calls_in_flight_max":2}"#);
+        let read: UpdateKey = serde_json::from_str(&text).unwrap();
+        assert_eq!((read.requests_per_minute, read.calls_in_flight_max), (Some(None), Some(Some(2))));
     }
 
     #[test]

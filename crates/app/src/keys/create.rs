@@ -1,6 +1,6 @@
 //! Creating a key.
 
-use tollgate_domain::key::NewKey;
+use tollgate_domain::key::{CallLimits, NewKey};
 use tollgate_domain::time::LimitReset;
 use tollgate_domain::{KeySecret, Timestamp, Usd};
 use tollgate_store::{Act, KeyView, StoreError, WorkspaceRef};
@@ -27,6 +27,8 @@ pub struct KeyRequest {
     pub workspace: Option<Uuid>,
     /// A partner's own name for whoever uses it.
     pub external_user: Option<String>,
+    /// How often it may call.
+    pub call_limits: CallLimits,
 }
 
 /// Why a key was not created. Nothing was written.
@@ -132,6 +134,7 @@ impl App {
             expires_at: request.expires_at,
             creator,
             external_user: request.external_user,
+            call_limits: request.call_limits,
         };
         Ok((key, secret))
     }

@@ -45,6 +45,31 @@ impl Reset {
     }
 }
 
+/// What a file of keys says for itself.
+const FIELDS: [&str; 7] =
+    ["name", "limit", "reset", "expires", "workspace", "requests_per_minute", "calls_in_flight_max"];
+
+/// A limit on calls: a number from 1 on, or `none`.
+#[derive(Clone, Copy, Debug)]
+struct Most(Option<u32>);
+
+impl std::str::FromStr for Most {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.parse() {
+            Ok(0) => Err("must be 1 or more, or `none`"),
+            Ok(count) => Ok(Self(Some(count))),
+            Err(_) if text == "none" => Ok(Self(None)),
+            Err(_) => Err("must be a whole number, or `none`"),
+        }
+    }
+}
+
+fn at_least_one() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
+}
+
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Show keys, newest first
@@ -63,7 +88,7 @@ enum Action {
         name: Option<String>,
         /// Many at once, all or none: a CSV file whose columns are the members of `POST /keys`, or its JSON; the secrets
         /// go to stdout as CSV
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "limit", "reset", "expires", "workspace"])]
+        #[arg(long, value_name = "FILE", conflicts_with_all = FIELDS)]
         from: Option<PathBuf>,
         /// USD it may spend; without it there is no limit
         #[arg(long, value_name = "USD", allow_negative_numbers = true)]
@@ -77,6 +102,12 @@ enum Action {
         /// In this workspace (UUID)
         #[arg(long)]
         workspace: Option<String>,
+        /// Calls a minute, and at once; without it there is no limit
+        #[arg(long, value_name = "N", value_parser = at_least_one())]
+        requests_per_minute: Option<u32>,
+        /// Calls in flight at a time; without it there is no limit
+        #[arg(long, value_name = "N", value_parser = at_least_one())]
+        calls_in_flight_max: Option<u32>,
     },
     /// Show one
     Show {
@@ -96,6 +127,12 @@ enum Action {
         /// When the limit starts afresh
         #[arg(long, value_enum)]
         reset: Option<Reset>,
+        /// Calls a minute, and at once, or `none`
+        #[arg(long, value_name = "N")]
+        requests_per_minute: Option<Most>,
+        /// Calls in flight at a time, or `none`
+        #[arg(long, value_name = "N")]
+        calls_in_flight_max: Option<Most>,
     },
     /// Give one a new secret, which goes to stdout, this once; hash, budget and history stay
     Rotate {
@@ -138,13 +175,15 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             list(&keys, all, as_json, now());
         }
         Action::Create { from: Some(file), .. } => create_from(&client, &file, as_json).await?,
-        Action::Create { name, limit, reset, expires, workspace, .. } => {
+        Action::Create { name, limit, reset, expires, workspace, requests_per_minute, calls_in_flight_max, .. } => {
             let key = CreateKey {
                 name: name.unwrap_or_default(),
                 limit: limit.as_deref().map(amount).transpose()?,
                 limit_reset: reset.and_then(Reset::word),
                 expires_at: expires.as_deref().map(instant).transpose()?,
                 workspace_id: workspace,
+                requests_per_minute,
+                calls_in_flight_max,
                 ..CreateKey::default()
             };
             let created = client.create_key(&key).await?;
@@ -160,14 +199,21 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             }
         }
         Action::Show { key } => show(&find(&client, &key).await?, as_json, now()),
-        Action::Update { key, name, limit, reset } => {
+        Action::Update { key, name, limit, reset, requests_per_minute, calls_in_flight_max } => {
             let found = find(&client, &key).await?;
             let limit = match limit.as_deref() {
                 None => None,
                 Some("none") => Some(None),
                 Some(text) => Some(Some(amount(text)?)),
             };
-            let change = UpdateKey { name, limit, limit_reset: reset.map(Reset::word), ..UpdateKey::default() };
+            let change = UpdateKey {
+                name,
+                limit,
+                limit_reset: reset.map(Reset::word),
+                requests_per_minute: requests_per_minute.map(|Most(count)| count),
+                calls_in_flight_max: calls_in_flight_max.map(|Most(count)| count),
+                ..UpdateKey::default()
+            };
             show(&client.update_key(&found.hash, &change).await?, as_json, now());
         }
         Action::Rotate { key, grace } => {
@@ -417,6 +463,14 @@ fn limit_words(key: &Key) -> String {
     key.limit.map_or_else(|| "no limit".to_owned(), |_| format!("limit {}", limit_cell(key)))
 }
 
+/// How often the key may call.
+fn calls_words(key: &Key) -> String {
+    let rate = key.requests_per_minute.map(|count| format!("{count} a minute"));
+    let places = key.calls_in_flight_max.map(|count| format!("{count} at a time"));
+    let words: Vec<String> = rate.into_iter().chain(places).collect();
+    if words.is_empty() { "no limit".to_owned() } else { words.join(", ") }
+}
+
 fn state(key: &Key) -> &'static str {
     match key.limit_remaining {
         _ if key.disabled => "disabled",
@@ -445,6 +499,7 @@ fn show(key: &Key, as_json: bool, now: Instant) {
             resets_at(key, now)
                 .map_or_else(|| "never".to_owned(), |end| format!("{end}, in {}", output::span(now, end)))
         ),
+        format!("calls    {}", calls_words(key)),
         format!("expires  {}", key.expires_at.as_deref().unwrap_or("never")),
         format!("created  {}", key.created_at),
         format!("hash     {}", key.hash),

@@ -1,5 +1,7 @@
 //! What a key is, when it may be used, and how it changes.
 
+use std::num::NonZeroU32;
+
 use crate::member::MemberId;
 use crate::time::LimitReset;
 use crate::workspace::WorkspaceId;
@@ -38,10 +40,28 @@ pub struct Key {
     pub creator: Option<MemberId>,
     /// A partner's own name for whoever uses the key.
     pub external_user: Option<String>,
+    /// How often it may call.
+    pub call_limits: CallLimits,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed, if ever.
     pub updated_at: Option<Timestamp>,
+}
+
+/// How often a key may call, and how many of its calls may be under way. Each node counts for itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallLimits {
+    /// Calls a minute, and at once; `None` is no limit.
+    pub requests_per_minute: Option<NonZeroU32>,
+    /// Calls that were admitted and are not settled; `None` is no limit.
+    pub calls_in_flight_max: Option<NonZeroU32>,
+}
+
+impl CallLimits {
+    /// Whether there is none.
+    pub const fn is_none(&self) -> bool {
+        self.requests_per_minute.is_none() && self.calls_in_flight_max.is_none()
+    }
 }
 
 /// The secrets that open a key, by their SHA-256: two at the most.
@@ -95,6 +115,8 @@ pub struct NewKey {
     pub creator: Option<MemberId>,
     /// As [`Key::external_user`].
     pub external_user: Option<String>,
+    /// As [`Key::call_limits`].
+    pub call_limits: CallLimits,
 }
 
 impl NewKey {
@@ -114,6 +136,7 @@ impl NewKey {
             expires_at: self.expires_at,
             creator: self.creator,
             external_user: self.external_user,
+            call_limits: self.call_limits,
             created_at: now,
             updated_at: None,
         }
@@ -135,6 +158,10 @@ pub struct KeyChange {
     pub include_byok_in_limit: Option<bool>,
     /// A move to another workspace.
     pub workspace: Option<WorkspaceId>,
+    /// Other calls a minute, or any number.
+    pub requests_per_minute: Option<Option<NonZeroU32>>,
+    /// Other calls in flight, or any number.
+    pub calls_in_flight_max: Option<Option<NonZeroU32>>,
 }
 
 impl KeyChange {
@@ -189,6 +216,10 @@ impl Key {
             limit_reset: change.limit_reset.unwrap_or(old.limit_reset),
             include_byok_in_limit: change.include_byok_in_limit.unwrap_or(old.include_byok_in_limit),
             workspace: change.workspace.unwrap_or(old.workspace),
+            call_limits: CallLimits {
+                requests_per_minute: change.requests_per_minute.unwrap_or(old.call_limits.requests_per_minute),
+                calls_in_flight_max: change.calls_in_flight_max.unwrap_or(old.call_limits.calls_in_flight_max),
+            },
             updated_at: Some(now),
             ..old
         }
@@ -250,6 +281,7 @@ mod tests {
             expires_at: Some(Timestamp::from_micros(100)),
             creator: None,
             external_user: None,
+            call_limits: CallLimits { requests_per_minute: NonZeroU32::new(60), calls_in_flight_max: None },
         }
         .into_key(KeyId(1), Timestamp::from_micros(1))
     }
@@ -286,5 +318,10 @@ mod tests {
         assert_eq!(renamed.updated_at, Some(now));
         let unlimited = KeyChange { limit: Some(None), ..KeyChange::default() };
         assert_eq!(key().apply(unlimited, now).limit, None);
+        let few = KeyChange { calls_in_flight_max: Some(NonZeroU32::new(2)), ..KeyChange::default() };
+        let few = key().apply(few, now).call_limits;
+        assert_eq!(few, CallLimits { calls_in_flight_max: NonZeroU32::new(2), ..key().call_limits });
+        let any = KeyChange { requests_per_minute: Some(None), ..KeyChange::default() };
+        assert!(!few.is_none() && key().apply(any, now).call_limits.is_none());
     }
 }

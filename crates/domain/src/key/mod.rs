@@ -3,5 +3,7 @@
 mod lifecycle;
 mod secret;
 
-pub use lifecycle::{Key, KeyChange, KeyId, KeyRejected, ManagementKey, ManagementKeyId, NewKey, Powers, Secrets};
+pub use lifecycle::{
+    CallLimits, Key, KeyChange, KeyId, KeyRejected, ManagementKey, ManagementKeyId, NewKey, Powers, Secrets,
+};
 pub use secret::{KeyHash, KeySecret, SECRET_HEX_DIGITS};

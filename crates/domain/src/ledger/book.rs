@@ -332,7 +332,7 @@ mod tests {
     use super::*;
     use crate::Price;
     use crate::guardrail::{Guardrail, GuardrailBudget, GuardrailId, GuardrailRules};
-    use crate::key::{KeyHash, NewKey};
+    use crate::key::{CallLimits, KeyHash, NewKey};
     use crate::pricing::{MediaUnits, OutputCap, PriceList};
     use crate::time::LimitReset;
     use crate::workspace::{NewWorkspace, Preferences, Workspace, WorkspaceBudget};
@@ -351,6 +351,7 @@ mod tests {
             expires_at: None,
             creator: Some(MemberId(1)),
             external_user: None,
+            call_limits: CallLimits::default(),
         }
         .into_key(KeyId(1), Timestamp::default())
     }

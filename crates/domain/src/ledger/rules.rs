@@ -162,7 +162,7 @@ impl Rules {
 mod tests {
     use super::*;
     use crate::guardrail::{GuardrailBudget, GuardrailRules};
-    use crate::key::{KeyHash, NewKey};
+    use crate::key::{CallLimits, KeyHash, NewKey};
     use crate::time::{LimitReset, WindowKind};
     use crate::workspace::{NewWorkspace, Preferences};
     use crate::{Timestamp, Usd};
@@ -193,6 +193,7 @@ mod tests {
             expires_at: None,
             creator: Some(MemberId(5)),
             external_user: None,
+            call_limits: CallLimits::default(),
         }
         .into_key(KeyId(7), Timestamp::default());
         let mut workspace = NewWorkspace {

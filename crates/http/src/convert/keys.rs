@@ -1,7 +1,9 @@
 //! Keys.
 
+use std::num::NonZeroU32;
+
 use tollgate_app::keys::{Current, KeyRequest};
-use tollgate_domain::key::{KeyChange, ManagementKey};
+use tollgate_domain::key::{CallLimits, KeyChange, ManagementKey};
 use tollgate_domain::ledger::{BudgetScope, BudgetState};
 use tollgate_domain::money::{Excess, MoneyError};
 use tollgate_domain::time::LimitReset;
@@ -31,6 +33,10 @@ pub fn key_request(body: CreateKey) -> Result<KeyRequest, ApiError> {
         creator_user_id: body.creator_user_id,
         workspace: body.workspace_id.as_deref().map(workspace_id).transpose()?,
         external_user: body.external.map(|external| external.user),
+        call_limits: CallLimits {
+            requests_per_minute: body.requests_per_minute.map(requests_per_minute).transpose()?,
+            calls_in_flight_max: body.calls_in_flight_max.map(calls_in_flight_max).transpose()?,
+        },
     })
 }
 
@@ -47,6 +53,14 @@ pub fn key_change(body: &UpdateKey) -> Result<KeyChange, ApiError> {
             .transpose()?,
         include_byok_in_limit: body.include_byok_in_limit,
         workspace: None,
+        requests_per_minute: body
+            .requests_per_minute
+            .map(|given| given.map(requests_per_minute).transpose())
+            .transpose()?,
+        calls_in_flight_max: body
+            .calls_in_flight_max
+            .map(|given| given.map(calls_in_flight_max).transpose())
+            .transpose()?,
     })
 }
 
@@ -69,6 +83,18 @@ pub fn limit(raw: &RawAmount) -> Result<Usd, ApiError> {
 fn limit_reset(word: &str) -> Result<LimitReset, ApiError> {
     LimitReset::from_word(word)
         .ok_or_else(|| ApiError::bad_request("`limit_reset` must be daily, weekly, monthly or null"))
+}
+
+fn requests_per_minute(count: u32) -> Result<NonZeroU32, ApiError> {
+    at_least_one("requests_per_minute", count)
+}
+
+fn calls_in_flight_max(count: u32) -> Result<NonZeroU32, ApiError> {
+    at_least_one("calls_in_flight_max", count)
+}
+
+fn at_least_one(field: &str, count: u32) -> Result<NonZeroU32, ApiError> {
+    NonZeroU32::new(count).ok_or_else(|| ApiError::bad_request(format!("`{field}` must be 1 or more, or null")))
 }
 
 /// When a key stops working.
@@ -111,6 +137,8 @@ pub fn key(view: KeyView) -> Key {
         creator_user_id: view.creator_user_id,
         external_user: view.key.external_user,
         workspace_id: view.workspace.to_string(),
+        requests_per_minute: view.key.call_limits.requests_per_minute.map(NonZeroU32::get),
+        calls_in_flight_max: view.key.call_limits.calls_in_flight_max.map(NonZeroU32::get),
     }
 }
 

@@ -58,11 +58,17 @@ fn set(key: &mut CreateKey, column: &str, value: &str) -> Result<(), String> {
         "expires_at" => key.expires_at = text(),
         "creator_user_id" => key.creator_user_id = text(),
         "workspace_id" => key.workspace_id = text(),
+        "requests_per_minute" => key.requests_per_minute = Some(count(column, value)?),
+        "calls_in_flight_max" => key.calls_in_flight_max = Some(count(column, value)?),
         "external_user" => key.external = Some(External { user: value.to_owned() }),
         // A limit must not get lost over a column that nobody knows.
         other => return Err(format!("the column `{other}` is not known")),
     }
     Ok(())
+}
+
+fn count(column: &str, value: &str) -> Result<u32, String> {
+    value.parse().map_err(|_| format!("`{column}` must be a whole number, 1 or more"))
 }
 
 #[cfg(test)]
@@ -74,9 +80,13 @@ mod tests {
         let keys = read_csv(b"name,limit,limit_reset\nann, 5.50,monthly\n\"bob, jr\",,\n").unwrap();
         assert_eq!((keys[0].name.as_str(), keys[1].name.as_str()), ("ann", "bob, jr"));
         assert!(keys[0].limit.is_some() && keys[1].limit.is_none() && keys[1].limit_reset.is_none());
+        let keys = read_csv(b"name,requests_per_minute,calls_in_flight_max\nann,60,\nbob,,2\n").unwrap();
+        let limits = |key: &CreateKey| (key.requests_per_minute, key.calls_in_flight_max);
+        assert_eq!([limits(&keys[0]), limits(&keys[1])], [(Some(60), None), (None, Some(2))]);
         for (text, told) in [
             ("name,limit\na,x\n", "row 1: `limit` must be a number"),
             ("name,limt\na,1\n", "row 1: the column `limt` is not known"),
+            ("name,calls_in_flight_max\na,-1\n", "row 1: `calls_in_flight_max` must be a whole number"),
             ("name,limit\na\n", "The body is not valid CSV"),
         ] {
             let error = read_csv(text.as_bytes()).unwrap_err();

@@ -1,5 +1,8 @@
 //! Who asks: authentication is the type of an argument (contract section 2.3).
+//!
+//! Whatever is wrong with a credential that was given, it counts as a guess. A valid key of the wrong kind is none.
 
+use std::net::IpAddr;
 use std::ops::Deref;
 
 use axum::extract::FromRequestParts;
@@ -14,6 +17,7 @@ use tollgate_store::{Act, Actor, Credential, InferenceKey, WorkspaceRef, Workspa
 use uuid::Uuid;
 
 use super::Once;
+use crate::client_address::peer_of;
 use crate::convert::workspaces::workspace_ref;
 use crate::error::ApiError;
 use crate::router::Api;
@@ -95,7 +99,7 @@ impl FromRequestParts<Api> for AnyKey {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-        let found = authenticate(&parts.headers, api).await?;
+        let found = identify(parts, api).await?;
         found.map(Self).ok_or_else(ApiError::unknown_credential)
     }
 }
@@ -107,7 +111,7 @@ macro_rules! management {
             type Rejection = ApiError;
 
             async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, ApiError> {
-                match authenticate(&parts.headers, api).await? {
+                match identify(parts, api).await? {
                     Some(Credential::Management(key)) if key.powers.workspace.is_some() && !$limited => {
                         Err(ApiError::forbidden("This management key is limited to a workspace"))
                     }
@@ -143,16 +147,41 @@ fn may(key: &ManagementKey, method: &Method) -> Result<(), ApiError> {
 
 impl Caller {
     /// The inference key that a call is made with.
-    pub async fn of(headers: &HeaderMap, api: &Api) -> Result<Self, ApiError> {
-        match authenticate(headers, api).await? {
+    pub async fn of(headers: &HeaderMap, peer: IpAddr, api: &Api) -> Result<Self, ApiError> {
+        match authenticate(headers, peer, api).await? {
             Some(Credential::Inference(key)) => Ok(Self(key)),
             Some(Credential::Management(_)) | None => Err(ApiError::unknown_credential()),
         }
     }
 }
 
-/// The credential in the headers: `None` where it is of no use.
-pub async fn authenticate(headers: &HeaderMap, api: &Api) -> Result<Option<Credential>, ApiError> {
+/// The credential of a request to the control plane, which is counted: `None` where it is of no use.
+async fn identify(parts: &Parts, api: &Api) -> Result<Option<Credential>, ApiError> {
+    let found = authenticate(&parts.headers, peer_of(parts), api).await?;
+    pace(found.as_ref(), api).await?;
+    Ok(found)
+}
+
+/// Counts a request of a management key, which may only ask so often.
+pub async fn pace(credential: Option<&Credential>, api: &Api) -> Result<(), ApiError> {
+    let Some(Credential::Management(key)) = credential else { return Ok(()) };
+    match api.guard().managed(key.id) {
+        Ok(()) => Ok(()),
+        Err(refused) => Err(ApiError::too_many_requests(refused, api.app().store().now().await?)),
+    }
+}
+
+/// The credential in the headers: `None` where it is of no use, which is counted as a guess.
+async fn authenticate(headers: &HeaderMap, peer: IpAddr, api: &Api) -> Result<Option<Credential>, ApiError> {
+    let found = look_up(headers, api).await?;
+    if found.is_none() {
+        api.guard().failed(api.guard().client(peer, headers))?;
+    }
+    Ok(found)
+}
+
+/// The credential in the headers: `None` where it is of no use. Counts nothing.
+pub async fn look_up(headers: &HeaderMap, api: &Api) -> Result<Option<Credential>, ApiError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Err(ApiError::missing_credential()) };
     if values.next().is_some() {

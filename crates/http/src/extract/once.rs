@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tollgate_app::{Kept, Slot};
 use tollgate_store::{Act, Actor, StoreError};
 
-use super::credential::{authenticate, bearer};
+use super::credential::{bearer, look_up, pace};
 use super::read_body;
 use crate::error::ApiError;
 use crate::router::Api;
@@ -103,14 +103,22 @@ async fn replay(api: &Api, request: Request) -> Result<Found, ApiError> {
         ApiError::bad_request("Idempotency-Key needs TOLLGATE_ENCRYPTION_KEY to be set on the server")
     })?;
     // Only who could ask now is told what was answered then.
-    let known = !head.headers.contains_key(AUTHORIZATION) || authenticate(&head.headers, api).await?.is_some();
-    if !known {
+    let anybody = !head.headers.contains_key(AUTHORIZATION);
+    let known = if anybody { None } else { look_up(&head.headers, api).await? };
+    if !anybody && known.is_none() {
         return Ok(Found::New(Box::new(Request::from_parts(head, body.into())), None));
     }
-    let claim = Claim::of(api, slot.id()).ok_or_else(|| {
-        ApiError::conflict("A request with this Idempotency-Key is in progress; wait for its answer, then ask again")
-    })?;
-    match api.app().kept(&slot).await? {
+    // A request that goes on to its handler is counted there.
+    let Some(claim) = Claim::of(api, slot.id()) else {
+        pace(known.as_ref(), api).await?;
+        let message = "A request with this Idempotency-Key is in progress; wait for its answer, then ask again";
+        return Err(ApiError::conflict(message));
+    };
+    let kept = api.app().kept(&slot).await?;
+    if kept.is_some() {
+        pace(known.as_ref(), api).await?;
+    }
+    match kept {
         Some(Kept::OtherRequest) => {
             Err(ApiError::conflict("This Idempotency-Key was used for another request; use a new one for each request"))
         }

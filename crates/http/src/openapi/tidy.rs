@@ -2,11 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::error::RATE_LIMIT_HEADERS;
+
 const ENVELOPE: &str = "#/components/schemas/ErrorEnvelope";
 const AMOUNTS: [&str; 2] = ["Amount", "RawAmount"];
 
 /// Errors by status: the name in the document, and when.
-const ERRORS: [(&str, &str, &str); 11] = [
+const ERRORS: [(&str, &str, &str); 12] = [
     ("400", "BadRequest", "The request makes no sense, and why"),
     ("401", "Unauthorized", "No key, one that is not known or not valid, or one of the wrong kind"),
     ("403", "Limited", "The management key is read-only, or limited to a workspace"),
@@ -15,6 +17,7 @@ const ERRORS: [(&str, &str, &str); 11] = [
     ("409", "Conflict", "The Idempotency-Key was used for another request, or its request is in progress"),
     ("413", "TooLarge", "The body is too large"),
     ("415", "Compressed", "The body has a Content-Encoding"),
+    ("429", "TooOften", "Too many wrong keys came from this address, or the management key asks too often"),
     ("431", "HeaderFlood", "Too many headers, or too large ones"),
     ("500", "Internal", "A fault of the server"),
     ("503", "Unavailable", "The ledger cannot be reached or written to; nothing was done"),
@@ -89,7 +92,7 @@ fn responses(operation: &mut Value, once: bool) {
     let body = operation.get("requestBody").is_some();
     let place = |place: &str| parameters().any(|parameter| parameter["in"] == place);
     let (query, path) = (place("query"), place("path"));
-    let (keyed, body) = ((keyed, ["401", "503"].as_slice()), (body, ["400", "408", "413", "415"].as_slice()));
+    let (keyed, body) = ((keyed, ["401", "429", "503"].as_slice()), (body, ["400", "408", "413", "415"].as_slice()));
     let limited = (managed, ["403"].as_slice());
     let once = (once, ["400", "409"].as_slice());
     let possible = [once, (true, ["431", "500"].as_slice()), keyed, body, limited, (query, &["400"]), (path, &["404"])];
@@ -117,6 +120,12 @@ fn refusal(status: &str, when: &str) -> Value {
         let schema = json!({"type": "string"});
         refusal["headers"] =
             json!({"Retry-After": {"description": "Seconds after which to try again", "schema": schema}});
+    }
+    if status == "429" {
+        let said = ["The limit that was met", "What is left of it", "When more is, in milliseconds since 1970"];
+        for (name, said) in RATE_LIMIT_HEADERS.into_iter().zip(said) {
+            refusal["headers"][name] = json!({"description": said, "schema": {"type": "string"}});
+        }
     }
     refusal
 }

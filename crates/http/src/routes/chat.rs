@@ -1,5 +1,7 @@
 //! `POST /api/v1/chat/completions`: straight to the data path, past the router.
 
+use std::net::IpAddr;
+
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{
@@ -30,19 +32,19 @@ const FACT_CHARACTERS_MAX: usize = 256;
         (status = 403, description = "The key's limit, or a budget above it, is spent"),
         (status = 404, description = "No provider is left that could answer, or no price is known for the model"),
         (status = 422, description = "The provider found the call unacceptable"),
-        (status = 429, description = "The provider is busy"),
+        (status = 429, description = "The key calls too often, or has too many calls in flight; too many wrong keys came from this address; or the provider is busy"),
         (status = 502, description = "The provider failed"),
         (status = 524, description = "The provider was too slow"),
         (status = 529, description = "The provider is overloaded"),
     ),
     security(("inference_key" = [])),
 )]
-pub async fn chat<B>(api: &Api, request: Request<B>, request_id: &str) -> http::Response<ApiBody>
+pub async fn chat<B>(api: &Api, request: Request<B>, peer: IpAddr, request_id: &str) -> http::Response<ApiBody>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    match answer(api, request, request_id).await {
+    match answer(api, request, peer, request_id).await {
         Ok(answer) => success(answer),
         Err(error) => failure(error),
     }
@@ -57,13 +59,13 @@ pub fn failure(error: ApiError) -> http::Response<ApiBody> {
     response.map(ApiBody::Plain)
 }
 
-async fn answer<B>(api: &Api, request: Request<B>, request_id: &str) -> Result<Answer, ApiError>
+async fn answer<B>(api: &Api, request: Request<B>, peer: IpAddr, request_id: &str) -> Result<Answer, ApiError>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (head, body) = request.into_parts();
-    let Caller(key) = Caller::of(&head.headers, api).await?;
+    let Caller(key) = Caller::of(&head.headers, peer, api).await?;
     let body = read_body(&head.headers, body, api.limits()).await?;
     let (user_agent, http_referer) = (fact(&head.headers, &USER_AGENT), fact(&head.headers, &REFERER));
     let http_referer = fact(&head.headers, &HeaderName::from_static("http-referer")).or(http_referer);

@@ -2,10 +2,13 @@
 
 use axum::extract::State;
 use http::StatusCode;
+use tollgate_app::oauth::ExchangeCodeError;
 use tollgate_domain::KeySecret;
+use tollgate_domain::oauth::ExchangeRefused;
 use tollgate_store::Actor;
 use tollgate_wire::{AuthCode, CreateAuthCode, Data, ExchangeAuthCode, ExchangedKey};
 
+use crate::client_address::ClientAddress;
 use crate::convert::oauth as convert;
 use crate::error::ApiError;
 use crate::extract::{Json, LimitedAccountant, Once};
@@ -50,11 +53,13 @@ pub async fn create_code(
     responses(
         (status = 200, body = ExchangedKey),
         (status = 403, description = "The code or its verifier is wrong, or its time is over"),
+        (status = 429, description = "Too many wrong codes or keys came from this address"),
         (status = 503, description = "The ledger cannot be reached or written to; nothing was done"),
     ),
 )]
 pub async fn exchange(
     State(api): State<Api>,
+    client: ClientAddress,
     once: Once,
     Json(body): Json<ExchangeAuthCode>,
 ) -> Result<Answer, ApiError> {
@@ -62,6 +67,9 @@ pub async fn exchange(
     let answer = |secret: &KeySecret| {
         Answer::new(StatusCode::OK, &ExchangedKey { key: secret.reveal().to_owned(), user_id: None })
     };
-    let secret = api.app().exchange_code(&code, proof, once.act(Actor::App, answer)).await?;
-    Ok(answer(&secret))
+    let exchanged = api.app().exchange_code(&code, proof, once.act(Actor::App, answer)).await;
+    if let Err(ExchangeCodeError::Refused(ExchangeRefused::Invalid)) = exchanged {
+        api.guard().failed(client)?;
+    }
+    Ok(answer(&exchanged?))
 }

@@ -68,6 +68,12 @@ async fn keys_that_make_no_sense_are_not_created() {
         (r#"{"name":"x","workspace_id":"nope"}"#, "`workspace_id` must be a UUID"),
         (r#"{"name":"x","workspace_id":"00000000-0000-4000-8000-000000000000"}"#, "Workspace not found"),
         (r#"{"name":"x","creator_user_id":"user_x"}"#, "creator_user_id"),
+        (r#"{"name":"x","requests_per_minute":0}"#, "`requests_per_minute` must be 1 or more, or null"),
+        (r#"{"name":"x","calls_in_flight_max":0}"#, "`calls_in_flight_max` must be 1 or more, or null"),
+        (r#"{"name":"x","calls_in_flight_max":-1}"#, "Invalid request parameters"),
+        (r#"{"name":"x","calls_in_flight_max":1.5}"#, "Invalid request parameters"),
+        (r#"{"name":"x","requests_per_minute":4294967296}"#, "Invalid request parameters"),
+        (r#"{"name":"x","requests_per_minute":"60"}"#, "Invalid request parameters"),
         (r#"{"name":"x","include_byok_in_limit":"yes"}"#, "Invalid request parameters"),
     ];
     for (body, problem) in cases {

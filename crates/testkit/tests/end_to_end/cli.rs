@@ -98,6 +98,23 @@ fn a_key_can_be_changed_stopped_and_deleted_by_its_name() {
     assert_eq!(state(world.keys(&["disable", "alice"])), "disabled");
     assert_eq!(world.keys(&["list"]).stdout.lines().count(), 1, "disabled ones are not shown");
     assert_eq!(state(world.keys(&["enable", "alice"])), "active");
+    let calls = |run: Run| {
+        assert_eq!(run.code, 0, "{run:?}");
+        let line = run.stdout.lines().find_map(|line| line.strip_prefix("calls")).map(str::trim);
+        line.unwrap().to_owned()
+    };
+    world.keys(&["create", "--name", "slow", "--requests-per-minute", "60", "--calls-in-flight-max", "2"]);
+    assert_eq!(calls(world.keys(&["show", "slow"])), "60 a minute, 2 at a time");
+    assert_eq!(calls(world.keys(&["update", "slow", "--requests-per-minute", "none"])), "2 at a time");
+    assert_eq!(calls(world.keys(&["update", "slow", "--calls-in-flight-max", "3"])), "3 at a time");
+    assert_eq!(calls(world.keys(&["show", "alice"])), "no limit");
+    for wrong in
+        [["update", "slow", "--requests-per-minute", "0"], ["create", "--name=x", "--calls-in-flight-max", "0"]]
+    {
+        let run = world.keys(&wrong);
+        assert_eq!(run.code, 2, "{run:?}");
+    }
+    assert_eq!(world.keys(&["delete", "slow", "--confirm", "slow"]).code, 0);
     let unsure = world.keys(&["delete", "alice"]);
     assert_eq!(unsure.code, 2, "{unsure:?}");
     assert!(unsure.stderr.contains("--confirm alice"), "{unsure:?}");

@@ -16,5 +16,6 @@ mod openapi;
 mod organization;
 mod patience;
 mod races;
+mod rates;
 mod scenarios;
 mod tls;

@@ -11,7 +11,7 @@ use testkit::scenario::{Subject, tell_all};
 use testkit::{ManualClock, Script, TestApp, TestKey};
 use tokio::task::JoinHandle;
 use tollgate_domain::generation::GenerationRow;
-use tollgate_domain::key::{KeyChange, NewKey};
+use tollgate_domain::key::{CallLimits, KeyChange, NewKey};
 use tollgate_domain::ledger::{Amounts, Book, Closed, MoneyKind, Refusal, RefusalReason, ReserveOutcome};
 use tollgate_domain::model::PriceVersion;
 use tollgate_domain::pricing::{Bound, Cost, OutputCap};
@@ -57,6 +57,7 @@ fn new_key(name: &str, limit: Option<Usd>, limit_reset: Option<LimitReset>) -> N
         expires_at: None,
         creator: None,
         external_user: None,
+        call_limits: CallLimits::default(),
     }
 }
 
