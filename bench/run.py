@@ -203,6 +203,8 @@ grace_seconds = 2
 [database]
 url = "sqlite://{database}"
 durability = "{durability}"
+[limits]
+management_requests_per_minute = 0
 [log]
 level = "warn"
 [[providers]]

@@ -22,7 +22,7 @@ pub fn check(root: &Path) -> Result<()> {
         run(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--silent", "--prefix"]).arg(&typescript))?;
     }
     let interpreter = venv(root, "sdk-venv", &python.join("requirements.txt"))?;
-    let server = Server::start(root)?;
+    let server = Server::start(root, "")?;
     // Each coverage script runs all others of the OpenRouter SDK.
     for script in ["coverage.mjs", "openai_chat.mjs"] {
         server.drive(Command::new("node").arg(typescript.join(script)))?;
@@ -67,15 +67,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts the release binary on a database of its own.
-    pub fn start(root: &Path) -> Result<Self> {
+    /// Starts the release binary on a database of its own, with more `settings` than it needs.
+    pub fn start(root: &Path, settings: &str) -> Result<Self> {
         let folder = root.join("target").join(format!("sdk-{}", std::process::id()));
         fs::create_dir_all(&folder)?;
         let config = folder.join("tollgate.toml");
         let text = format!(
             "[server]\nlisten = \"127.0.0.1:0\"\n[database]\nurl = \"sqlite://{}\"\n[[providers]]\nslug = \"simulated\"\n\
              kind = \"simulated\"\n[[models]]\nid = \"{MODEL}\"\nprovider = \"simulated\"\ncontext_length = 8192\n\
-             max_output_tokens = 4096\npricing = {{ prompt = \"0.00000015\", completion = \"0.0000006\" }}\n",
+             max_output_tokens = 4096\npricing = {{ prompt = \"0.00000015\", completion = \"0.0000006\" }}\n{settings}",
             folder.join("tollgate.db").display()
         );
         fs::write(&config, text)?;
