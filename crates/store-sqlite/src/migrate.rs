@@ -5,7 +5,7 @@ use tollgate_domain::KeyHash;
 
 use crate::engine::OpenError;
 
-const MIGRATIONS: [(i64, &str); 8] = [
+const MIGRATIONS: [(i64, &str); 9] = [
     (1, include_str!("../migrations/0001_initial.sql")),
     (2, include_str!("../migrations/0002_organization.sql")),
     (3, include_str!("../migrations/0003_rotation.sql")),
