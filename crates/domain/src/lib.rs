@@ -14,8 +14,10 @@ pub mod model;
 pub mod money;
 pub mod oauth;
 pub mod pricing;
+pub mod session;
 pub mod time;
 pub mod usage;
+pub mod web;
 pub mod workspace;
 
 pub use generation::{GenerationId, IdCipher};

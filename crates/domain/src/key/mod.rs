@@ -4,4 +4,5 @@ mod lifecycle;
 mod secret;
 
 pub use lifecycle::{Key, KeyChange, KeyId, KeyRejected, ManagementKey, ManagementKeyId, NewKey, Powers, Secrets};
+pub(crate) use secret::same_bytes;
 pub use secret::{KeyHash, KeySecret, SECRET_HEX_DIGITS};
