@@ -3,8 +3,10 @@
 mod convert;
 mod error;
 mod extract;
+mod html;
 mod limits;
 mod openapi;
+mod pages;
 mod router;
 mod routes;
 mod server;
