@@ -12,13 +12,16 @@ pub mod oauth;
 mod once;
 mod random;
 mod selection;
+pub mod sessions;
 pub mod vault;
 pub mod workspaces;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tollgate_domain::model::Endpoint;
+use tollgate_domain::session::Sessions;
 use tollgate_domain::{Timestamp, Usd};
 use tollgate_store::{Store, StoreError};
 
@@ -60,6 +63,7 @@ pub struct App {
     random: Arc<dyn Random>,
     settings: Arc<Settings>,
     catalogue: Arc<ArcSwap<Catalogue>>,
+    sessions: Arc<Mutex<Sessions>>,
     started_at: Timestamp,
 }
 
@@ -76,7 +80,8 @@ impl App {
             return Err(StartError::OtherVault);
         }
         let catalogue = Arc::new(ArcSwap::from_pointee(Catalogue::default()));
-        Ok(Self { store, random, settings: Arc::new(settings), catalogue, started_at })
+        let sessions = Arc::default();
+        Ok(Self { store, random, settings: Arc::new(settings), catalogue, sessions, started_at })
     }
 
     /// Makes these endpoints the ones that calls can use.

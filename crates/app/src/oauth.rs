@@ -3,6 +3,7 @@
 use tollgate_domain::key::Key;
 use tollgate_domain::oauth::{AuthCode, Callback, Challenge, Code, CodeHash, ExchangeRefused, Grant, Proof};
 use tollgate_domain::time::LimitReset;
+use tollgate_domain::workspace::Workspace;
 use tollgate_domain::{KeySecret, Timestamp, Usd};
 use tollgate_store::{Act, NewCode, NewSecret, StoreError, WorkspaceRef};
 use uuid::Uuid;
@@ -75,6 +76,21 @@ impl App {
         request: CodeRequest,
         act: Act<(AuthCode, Code)>,
     ) -> Result<(AuthCode, Code), CreateCodeError> {
+        let (grant, _) = self.grant(&request).await?;
+        let code = Code::new(self.random.bytes()?);
+        let new = NewCode { hash: code.hash(), challenge: request.challenge, grant };
+        let shown = code.clone();
+        let act = act.over(move |created: &AuthCode| Some((created.clone(), shown)));
+        let created = self.store().create_code(new, act).await?.ok_or(CreateCodeError::UnknownWorkspace)?;
+        tracing::info!(callback.host = request.callback.host(), "authorization code created");
+        Ok((created, code))
+    }
+
+    /// The key that a code for `request` would be good for, and the workspace it would spend in. Nothing is written.
+    ///
+    /// # Errors
+    /// [`CreateCodeError`].
+    pub async fn grant(&self, request: &CodeRequest) -> Result<(Grant, Workspace), CreateCodeError> {
         let host = request.callback.host();
         let label = request.key_label.as_deref().unwrap_or_default();
         if label.chars().count() > LABEL_MAX {
@@ -93,13 +109,7 @@ impl App {
             limit_reset: request.limit_reset,
             expires_at: request.expires_at,
         };
-        let code = Code::new(self.random.bytes()?);
-        let new = NewCode { hash: code.hash(), challenge: request.challenge, grant };
-        let shown = code.clone();
-        let act = act.over(move |created: &AuthCode| Some((created.clone(), shown)));
-        let created = self.store().create_code(new, act).await?.ok_or(CreateCodeError::UnknownWorkspace)?;
-        tracing::info!(callback.host = host, "authorization code created");
-        Ok((created, code))
+        Ok((grant, workspace))
     }
 
     /// Exchanges a code for a key, whose secret is shown this once.

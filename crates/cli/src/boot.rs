@@ -119,6 +119,7 @@ pub async fn boot(
     })?;
     let address = listener.local_addr().map_err(failed)?;
     let public_url = config.public_url(&address.to_string());
+    let site = config.consent_site(&public_url)?;
     let store = open_store(config, &parts)?;
     let app = open_app(config, &store, public_url.clone(), &environment).await?;
     app.publish(endpoints).await.map_err(failed)?;
@@ -146,7 +147,7 @@ pub async fn boot(
     };
     let boot_bytes = OsRandom.bytes().map_err(failed)?;
     let boot_id = boot_bytes.iter().take(4).fold(0_u32, |id, byte| (id << 8) | u32::from(*byte));
-    let api = Api::new(app.clone(), gateway, http_limits, config.guard()?, boot_id);
+    let api = Api::new(app.clone(), gateway, http_limits, config.guard()?, boot_id, site);
     let admin = admin::Listener::bind(&config.database.sqlite_path()?)?;
     // Last: once it is made, nothing may fail before it is handed over.
     let first_management_key = bootstrap(config, &app, &environment).await?;

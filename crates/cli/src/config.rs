@@ -12,6 +12,7 @@ use tollgate_domain::model::Endpoint;
 use tollgate_domain::money::{Excess, MoneyError};
 use tollgate_domain::pricing::PriceList;
 use tollgate_domain::rate::Rate;
+use tollgate_domain::web::Site;
 use tollgate_domain::{Price, Usd};
 use tollgate_gateway::{OutputCapField, ProviderKind, ProviderSettings};
 use tollgate_http::{GuardSettings, TrustedProxies};
@@ -108,6 +109,8 @@ pub struct KeysConfig {
 pub struct OAuthConfig {
     /// The limit of a key for which none is asked, a decimal string in USD; without it such a key has no limit.
     pub default_limit_usd: Option<String>,
+    /// Whether people can give keys to apps on the page `/auth`.
+    pub consent_page: bool,
 }
 
 /// `[limits]`
@@ -398,6 +401,22 @@ impl Config {
         url.trim_end_matches('/').to_owned()
     }
 
+    /// Where people reach the consent page, if it is there, when the server is reached at `public_url`.
+    ///
+    /// # Errors
+    /// Nobody could: browsers would ask for another name than the one that the page is served under.
+    pub fn consent_site(&self, public_url: &str) -> Result<Option<Site>, Failure> {
+        if !self.oauth.consent_page {
+            return Ok(None);
+        }
+        let site = Site::parse(public_url).filter(|site| !["0.0.0.0", "[::]"].contains(&site.origin().host()));
+        site.map(Some).ok_or_else(|| {
+            let fact = format!("oauth.consent_page is on, and no browser can ask for `{public_url}`");
+            Failure::new(Kind::Usage, fact)
+                .next("set server.public_url to what people type, such as \"https://llm.example.org\"")
+        })
+    }
+
     /// The providers, with their credentials read.
     ///
     /// # Errors
@@ -602,6 +621,28 @@ mod tests {
         assert_eq!(guard.management_requests, None);
         let failure = load("", &[("TOLLGATE_SERVER__TRUSTED_PROXIES", "[\"10.0.0.0/33\"]")]).unwrap_err();
         assert!(failure.fact.starts_with("server.trusted_proxies: `10.0.0.0/33`"), "{}", failure.fact);
+    }
+
+    #[test]
+    fn the_consent_page_is_off_and_needs_a_name_that_a_browser_can_ask_for() {
+        let site = |text: &str, bound: &str| {
+            let config = load(text, &[]).unwrap();
+            config.consent_site(&config.public_url(bound))
+        };
+        assert_eq!(site("", "0.0.0.0:4000").unwrap(), None);
+        let on = "[oauth]\nconsent_page = true\n";
+        let at = |text: &str, bound| site(text, bound).unwrap().unwrap().origin().to_string();
+        assert_eq!(at(on, "127.0.0.1:4000"), "http://127.0.0.1:4000");
+        let named = format!("{on}[server]\npublic_url = \"https://LLM.example.org/\"\n");
+        assert_eq!(at(&named, "0.0.0.0:4000"), "https://llm.example.org");
+        for (text, bound) in [
+            (on, "0.0.0.0:4000"),
+            (on, "[::]:4000"),
+            ("[oauth]\nconsent_page = true\n[server]\npublic_url = \"llm\"\n", "127.0.0.1:4000"),
+        ] {
+            let failure = site(text, bound).unwrap_err();
+            assert!(failure.fact.starts_with("oauth.consent_page is on"), "{}", failure.fact);
+        }
     }
 
     #[test]

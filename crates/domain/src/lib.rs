@@ -15,8 +15,10 @@ pub mod money;
 pub mod oauth;
 pub mod pricing;
 pub mod rate;
+pub mod session;
 pub mod time;
 pub mod usage;
+pub mod web;
 pub mod workspace;
 
 pub use generation::{GenerationId, IdCipher};

@@ -4,12 +4,12 @@
 //! the verifier only SHA-256 hashes are kept.
 
 use std::fmt;
-use std::net::Ipv6Addr;
 
 use sha2::{Digest, Sha256};
 
-use crate::key::{CallLimits, NewKey};
+use crate::key::{CallLimits, NewKey, same_bytes};
 use crate::time::{LimitReset, MICROS_PER_SECOND};
+use crate::web::Origin;
 use crate::workspace::WorkspaceId;
 use crate::{KeyHash, KeySecret, Timestamp, Usd};
 
@@ -26,8 +26,6 @@ const CODE_PREFIX: &str = "auth_code_";
 const CHALLENGE_MAX: usize = 128;
 /// Bytes of a callback URL.
 const CALLBACK_BYTES_MAX: usize = 2_048;
-/// Characters of a host name.
-const HOST_MAX: usize = 253;
 
 /// The text of a code. Prints as `[redacted]`; shown once, to whoever had it made.
 #[derive(Clone)]
@@ -100,9 +98,7 @@ impl VerifierHash {
 
 impl PartialEq for VerifierHash {
     fn eq(&self, other: &Self) -> bool {
-        // Every byte is looked at, and the compiler does not learn that the rest may not matter.
-        let differing = self.0.iter().zip(&other.0).fold(0, |bits, (a, b)| std::hint::black_box(bits | (a ^ b)));
-        differing == 0
+        same_bytes(&self.0, &other.0)
     }
 }
 
@@ -204,7 +200,8 @@ fn sha256_of_base64url(text: &str) -> Option<[u8; 32]> {
 /// Where an app wants its code sent: https anywhere, or http on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Callback {
-    host: String,
+    url: String,
+    origin: Origin,
 }
 
 /// Why a text is no callback URL.
@@ -246,43 +243,50 @@ impl Callback {
         if authority.contains('@') {
             return Err(CallbackError::UserInfo);
         }
-        let host = host_of(authority).ok_or(CallbackError::Malformed)?;
-        if !encrypted && !["localhost", "127.0.0.1", "[::1]"].contains(&host.as_str()) {
+        let origin = Origin::of(encrypted, authority).ok_or(CallbackError::Malformed)?;
+        if !encrypted && !["localhost", "127.0.0.1", "[::1]"].contains(&origin.host()) {
             return Err(CallbackError::Insecure);
         }
-        Ok(Self { host })
+        Ok(Self { url: url.to_owned(), origin })
+    }
+
+    /// The URL, as it was given.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Where it leads.
+    pub const fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// What stands behind its question mark.
+    pub fn query(&self) -> &str {
+        self.url.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// The URL with one parameter more, of letters, digits and `_` alone; the others stay.
+    pub fn with(&self, name: &str, value: &str) -> String {
+        let between = match self.url.split_once('?') {
+            None => "?",
+            Some((_, query)) if query.is_empty() || query.ends_with('&') => "",
+            Some(_) => "&",
+        };
+        format!("{}{between}{name}={value}", self.url)
     }
 
     /// The host, in lower case; a v6 address in its brackets.
     pub fn host(&self) -> &str {
-        &self.host
+        self.origin.host()
     }
 
     /// A number for the app behind it: the same for the same host, for ever.
     pub fn app_id(&self) -> u32 {
-        let hash: [u8; 32] = Sha256::digest(self.host.as_bytes()).into();
+        let hash: [u8; 32] = Sha256::digest(self.host().as_bytes()).into();
         let head = hash.first_chunk().map_or(0, |head| u32::from_be_bytes(*head));
         // Positive wherever a client keeps it in 32 bits with a sign.
         head & 0x7fff_ffff
     }
-}
-
-/// The host of `host` or `host:port`, in its one form.
-fn host_of(authority: &str) -> Option<String> {
-    if let Some(rest) = authority.strip_prefix('[') {
-        let (address, after) = rest.split_once(']')?;
-        let address: Ipv6Addr = address.parse().ok()?;
-        let fits = after.is_empty() || after.strip_prefix(':').is_some_and(is_port);
-        return fits.then(|| format!("[{address}]"));
-    }
-    let (host, port) = authority.split_once(':').map_or((authority, None), |(host, port)| (host, Some(port)));
-    let letters = |label: &str| label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-    let named = host.len() <= HOST_MAX && host.split('.').all(|label| !label.is_empty() && letters(label));
-    (named && port.is_none_or(is_port)).then(|| host.to_ascii_lowercase())
-}
-
-fn is_port(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// The key that a code is good for.
@@ -551,6 +555,20 @@ mod tests {
         }
         let long = format!("https://example.org/{}", "x".repeat(CALLBACK_BYTES_MAX));
         assert_eq!(Callback::parse(&long), Err(CallbackError::Malformed));
+    }
+
+    #[test]
+    fn a_callback_gets_one_parameter_more_and_keeps_its_own() {
+        for (url, with_code) in [
+            ("https://example.org", "https://example.org?code=c"),
+            ("http://localhost:3000/cb", "http://localhost:3000/cb?code=c"),
+            ("https://example.org/cb?", "https://example.org/cb?code=c"),
+            ("https://example.org/cb?state=1%262", "https://example.org/cb?state=1%262&code=c"),
+            ("https://example.org/cb?state=1&", "https://example.org/cb?state=1&code=c"),
+        ] {
+            assert_eq!(Callback::parse(url).unwrap().with("code", "c"), with_code);
+        }
+        assert_eq!(Callback::parse("https://example.org/cb?a=b?c").unwrap().query(), "a=b?c");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tollgate_app::guardrails::GuardrailError;
 use tollgate_app::keys::{CreateKeyError, RotateKeyError, UpdateKeyError};
 use tollgate_app::members::MemberError;
 use tollgate_app::oauth::{CreateCodeError, ExchangeCodeError};
+use tollgate_app::sessions::SignInError;
 use tollgate_app::workspaces::WorkspaceError;
 use tollgate_app::{AdjustError, RandomError};
 use tollgate_domain::guardrail::IncompleteBudget;
@@ -70,6 +71,22 @@ impl ApiError {
     /// 409: it cannot be done beside something that was done, or is being done.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, message)
+    }
+
+    /// What is said of it.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What stands above it on a page.
+    pub fn headline(&self) -> &'static str {
+        match self.status {
+            StatusCode::BAD_REQUEST => "This request cannot be understood",
+            StatusCode::FORBIDDEN => "This is not allowed",
+            StatusCode::MISDIRECTED_REQUEST => "This is not the address of this page",
+            status if status.is_server_error() => "Something is wrong with this server",
+            _ => "This cannot be done",
+        }
     }
 
     /// The same, with the place in the request that it is about.
@@ -128,6 +145,13 @@ impl ApiError {
     pub fn encoded_body() -> Self {
         let message = "Bodies with Content-Encoding are not accepted: send plain JSON";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message)
+    }
+
+    /// 421: a page was asked for by a name that is not the server's own.
+    pub fn misdirected(url: &str) -> Self {
+        let message =
+            format!("This page is served at {url} and under no other name. The setting is `server.public_url`");
+        Self::new(StatusCode::MISDIRECTED_REQUEST, message)
     }
 
     /// 431: too many headers, or too large.
@@ -410,6 +434,15 @@ impl From<StoreError> for ApiError {
 impl From<RandomError> for ApiError {
     fn from(error: RandomError) -> Self {
         Self::internal(error)
+    }
+}
+
+impl From<SignInError> for ApiError {
+    fn from(error: SignInError) -> Self {
+        match error {
+            SignInError::Random(error) => error.into(),
+            SignInError::Store(error) => error.into(),
+        }
     }
 }
 

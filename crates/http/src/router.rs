@@ -19,6 +19,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body::{Body, Frame, SizeHint};
 use tollgate_app::App;
+use tollgate_domain::web::Site;
 use tollgate_gateway::{AnswerBody, Gateway};
 use tower::ServiceExt;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -50,6 +51,7 @@ struct Shared {
     requests: AtomicU64,
     in_progress: InProgress,
     boot: u32,
+    site: Option<Site>,
 }
 
 /// The body of any answer.
@@ -87,8 +89,16 @@ impl Body for ApiBody {
 }
 
 impl Api {
-    /// The API of a product. `boot` sets the ids of this process's requests apart from another's.
-    pub fn new(app: App, gateway: Gateway, limits: HttpLimits, guard: GuardSettings, boot: u32) -> Self {
+    /// The API of a product. `boot` sets the ids of this process's requests apart from another's; pages for people are there
+    /// where they know their `site`.
+    pub fn new(
+        app: App,
+        gateway: Gateway,
+        limits: HttpLimits,
+        guard: GuardSettings,
+        boot: u32,
+        site: Option<Site>,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 app,
@@ -98,6 +108,7 @@ impl Api {
                 requests: AtomicU64::new(0),
                 in_progress: InProgress::default(),
                 boot,
+                site,
             }),
         }
     }
@@ -127,6 +138,11 @@ impl Api {
         &self.shared.in_progress
     }
 
+    /// Where people reach the pages, if there are any.
+    pub fn site(&self) -> Option<&Site> {
+        self.shared.site.as_ref()
+    }
+
     /// The control plane's routes.
     pub fn router(&self) -> Router {
         let exposed = EXPOSED.split(", ").filter_map(|name| name.parse::<HeaderName>().ok());
@@ -136,7 +152,9 @@ impl Api {
             .allow_headers(Any)
             .expose_headers(exposed.collect::<Vec<_>>());
         let api = under(api_routes()).layer(from_fn_with_state(self.clone(), once)).layer(cors);
+        let pages = if self.site().is_some() { pages() } else { Routes::new() };
         under(server_routes())
+            .merge(under(pages))
             .nest("/api/v1", api)
             .fallback(not_found)
             .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
@@ -204,6 +222,18 @@ fn server_routes() -> Routes {
         ("/openapi.json", get(reference::openapi)),
         ("/docs", get(reference::docs)),
         ("/llms.txt", get(reference::llms)),
+    ]
+}
+
+/// Pages for people, which are no operations of the API: off unless the configuration turns them on, in no document, and
+/// without CORS.
+fn pages() -> Routes {
+    use routes::consent;
+    vec![
+        ("/auth", get(consent::show).post(consent::decide)),
+        ("/auth/sign-in", post(consent::sign_in)),
+        ("/auth/sign-out", post(consent::sign_out)),
+        ("/auth/style.css", get(consent::style)),
     ]
 }
 
@@ -343,6 +373,16 @@ mod tests {
         let all = ["get", "put", "post", "delete", "patch"];
         let there = |method: &&str| !text.contains(&format!(" {method}: None"));
         all.into_iter().filter(there).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn pages_are_these_and_none_is_documented() {
+        let pages = pages().into_iter().map(|(path, methods)| (path, methods_of(&methods).join(" ")));
+        let pages: BTreeMap<_, _> = pages.collect();
+        let known =
+            [("/auth", "get post"), ("/auth/sign-in", "post"), ("/auth/sign-out", "post"), ("/auth/style.css", "get")];
+        assert_eq!(pages, known.map(|(path, methods)| (path, methods.to_owned())).into());
+        assert!(pages.keys().all(|path| DOCUMENT["paths"].get(path).is_none()));
     }
 
     #[test]

@@ -141,10 +141,15 @@ impl TestApp {
     }
 
     /// Stops the server, and starts it again on the same database.
-    pub async fn restart(mut self) -> Self {
+    pub async fn restart(self) -> Self {
+        self.restart_with(|_| {}).await
+    }
+
+    /// The same, with a changed configuration.
+    pub async fn restart_with(mut self, change: impl FnOnce(&mut Config)) -> Self {
         let (folder, provider, clock) = (self.folder.take().unwrap(), self.provider.clone(), Arc::clone(&self.clock));
         self.shut_down().await;
-        Self::boot(folder, provider, clock, |_| {}, Limits::default(), Arc::new(NoSteps)).await
+        Self::boot(folder, provider, clock, change, Limits::default(), Arc::new(NoSteps)).await
     }
 
     /// Stops the server as SIGTERM would.

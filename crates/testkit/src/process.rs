@@ -44,8 +44,13 @@ fn beside_tests(name: &str) -> PathBuf {
 impl ServerProcess {
     /// Starts a binary with a configuration file and waits until it listens.
     pub fn start(binary: &Path, config: &Path, environment: &[(&str, &str)]) -> Self {
+        Self::start_logging(binary, config, environment, Stdio::null())
+    }
+
+    /// The same, with a place for its log.
+    pub fn start_logging(binary: &Path, config: &Path, environment: &[(&str, &str)], log: Stdio) -> Self {
         let mut command = Command::new(binary);
-        command.arg("serve").arg("--config").arg(config).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.arg("serve").arg("--config").arg(config).stdout(Stdio::piped()).stderr(log);
         command.envs(environment.iter().copied());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

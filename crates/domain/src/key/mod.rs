@@ -6,4 +6,5 @@ mod secret;
 pub use lifecycle::{
     CallLimits, Key, KeyChange, KeyId, KeyRejected, ManagementKey, ManagementKeyId, NewKey, Powers, Secrets,
 };
+pub(crate) use secret::same_bytes;
 pub use secret::{KeyHash, KeySecret, SECRET_HEX_DIGITS};

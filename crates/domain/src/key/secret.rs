@@ -97,6 +97,12 @@ impl fmt::Debug for KeyHash {
     }
 }
 
+/// Whether two hashes are the same. Every byte is looked at, and the compiler does not learn that the rest may not matter.
+pub(crate) fn same_bytes(one: &[u8; 32], other: &[u8; 32]) -> bool {
+    let differing = one.iter().zip(other).fold(0, |bits, (a, b)| std::hint::black_box(bits | (a ^ b)));
+    differing == 0
+}
+
 fn nibble(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit.saturating_sub(b'0')),

@@ -52,8 +52,7 @@ impl Acting {
 
     /// Who it is, for the audit log.
     pub fn actor(&self) -> Actor {
-        let ManagementKey { id, powers, .. } = self.key;
-        Actor::Management { id, name: self.key.name.clone(), within: powers.workspace }
+        actor(&self.key)
     }
 
     /// The workspace that the key is limited to.
@@ -78,12 +77,7 @@ impl Acting {
 
     /// The workspace that a request is about: the one that is asked for, or the key's own; `None` is the default one.
     pub async fn workspace(&self, api: &Api, asked: Option<Uuid>) -> Result<Option<Uuid>, ApiError> {
-        let Some(own) = self.key.powers.workspace else { return Ok(asked) };
-        let own = api.app().known_workspace(&WorkspaceRef::Row(own)).await?.uuid;
-        if asked.is_some_and(|asked| asked != own) {
-            return Err(ApiError::forbidden("This management key is limited to another workspace"));
-        }
-        Ok(Some(own))
+        workspace_within(&self.key, api, asked).await
     }
 
     /// Something that they have done, with the answer that they get for it.
@@ -137,9 +131,29 @@ management!(LimitedManager, true, ApiError::not_a_management_key());
 management!(Accountant, false, ApiError::only_management_keys());
 management!(LimitedAccountant, true, ApiError::only_management_keys());
 
+/// The holder of a management key, for the audit log.
+pub fn actor(key: &ManagementKey) -> Actor {
+    Actor::Management { id: key.id, name: key.name.clone(), within: key.powers.workspace }
+}
+
+/// The workspace that the holder of `key` is about: the one that is asked for, or the key's own; `None` is the default one.
+pub async fn workspace_within(key: &ManagementKey, api: &Api, asked: Option<Uuid>) -> Result<Option<Uuid>, ApiError> {
+    let Some(own) = key.powers.workspace else { return Ok(asked) };
+    let own = api.app().known_workspace(&WorkspaceRef::Row(own)).await?.uuid;
+    if asked.is_some_and(|asked| asked != own) {
+        return Err(ApiError::forbidden("This management key is limited to another workspace"));
+    }
+    Ok(Some(own))
+}
+
 /// Whether the key is enough for a request with this method: one that is read-only may only look.
 fn may(key: &ManagementKey, method: &Method) -> Result<(), ApiError> {
-    if key.powers.read_only && !matches!(*method, Method::GET | Method::HEAD) {
+    if matches!(*method, Method::GET | Method::HEAD) { Ok(()) } else { may_change(key) }
+}
+
+/// Whether the key may change anything.
+pub fn may_change(key: &ManagementKey) -> Result<(), ApiError> {
+    if key.powers.read_only {
         return Err(ApiError::forbidden("This management key is read-only"));
     }
     Ok(())

@@ -3,6 +3,7 @@
 pub mod activity;
 pub mod audit;
 pub mod chat;
+pub mod consent;
 pub mod credits;
 pub mod generation;
 pub mod guardrails;

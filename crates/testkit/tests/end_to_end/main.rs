@@ -6,6 +6,7 @@ mod authorization;
 mod bad_input;
 mod chat;
 mod cli;
+mod consent;
 mod contract;
 mod crashes;
 mod disk;
