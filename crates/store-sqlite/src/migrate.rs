@@ -5,7 +5,7 @@ use tollgate_domain::KeyHash;
 
 use crate::engine::OpenError;
 
-const MIGRATIONS: [(i64, &str); 8] = [
+const MIGRATIONS: [(i64, &str); 9] = [
     (1, include_str!("../migrations/0001_initial.sql")),
     (2, include_str!("../migrations/0002_organization.sql")),
     (3, include_str!("../migrations/0003_rotation.sql")),
@@ -13,6 +13,7 @@ const MIGRATIONS: [(i64, &str); 8] = [
     (5, include_str!("../migrations/0005_oauth.sql")),
     (6, include_str!("../migrations/0006_management_keys.sql")),
     (9, include_str!("../migrations/0009_audit.sql")),
+    (10, include_str!("../migrations/0010_credentials.sql")),
     (11, include_str!("../migrations/0011_limited_management_keys.sql")),
 ];
 

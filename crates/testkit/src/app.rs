@@ -142,8 +142,13 @@ impl TestApp {
 
     /// Stops the server, and starts it again on the same database.
     pub async fn restart(mut self) -> Self {
-        let (folder, provider, clock) = (self.folder.take().unwrap(), self.provider.clone(), Arc::clone(&self.clock));
         self.shut_down().await;
+        self.start_again().await
+    }
+
+    /// Starts a server that was stopped again, on the same database.
+    pub async fn start_again(mut self) -> Self {
+        let (folder, provider, clock) = (self.folder.take().unwrap(), self.provider.clone(), Arc::clone(&self.clock));
         Self::boot(folder, provider, clock, |_| {}, Limits::default(), Arc::new(NoSteps)).await
     }
 
