@@ -3,6 +3,7 @@
 pub mod activity;
 mod adjust;
 mod catalogue;
+pub mod credentials;
 pub mod credits;
 pub mod guardrails;
 pub mod keys;
@@ -16,10 +17,13 @@ pub mod sessions;
 pub mod vault;
 pub mod workspaces;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tollgate_domain::guardrail::Declared;
+use tollgate_domain::ledger::Fee;
 use tollgate_domain::model::Endpoint;
 use tollgate_domain::session::Sessions;
 use tollgate_domain::{Timestamp, Usd};
@@ -43,6 +47,10 @@ pub struct Settings {
     pub oauth_default_limit: Option<Usd>,
     /// What secrets are sealed with; without it none are kept.
     pub vault: Option<Vault>,
+    /// The providers that are configured, by slug, and what is declared of them.
+    pub providers: BTreeMap<String, Declared>,
+    /// What a call under an own provider credential costs.
+    pub byok_fee: Fee,
 }
 
 /// Why the product does not start on a database.
@@ -107,6 +115,11 @@ impl App {
     /// What the operator decided.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What is declared of a provider.
+    pub fn declared(&self, provider: &str) -> Declared {
+        self.settings.providers.get(provider).copied().unwrap_or_default()
     }
 
     /// When this process started, by the ledger's clock.

@@ -94,7 +94,9 @@ pub async fn open_app(
     let store: Arc<dyn Store> = Arc::new(store.clone());
     let oauth_default_limit = config.oauth.default_limit()?;
     let vault = Some(vault::open(&config.database.sqlite_path()?, store.as_ref(), environment).await?);
-    let settings = Settings { key_prefix: config.keys.prefix.clone(), public_url, oauth_default_limit, vault };
+    let providers = config.providers.iter().map(|provider| (provider.slug.clone(), provider.declared())).collect();
+    let (key_prefix, byok_fee) = (config.keys.prefix.clone(), config.byok.fee()?);
+    let settings = Settings { key_prefix, public_url, oauth_default_limit, vault, providers, byok_fee };
     App::new(store, Arc::new(OsRandom), settings).await.map_err(|error| match error {
         StartError::OtherVault => vault::other_key(),
         StartError::Store(error) => failed(error),
@@ -121,7 +123,14 @@ pub async fn boot(
     let public_url = config.public_url(&address.to_string());
     let site = config.consent_site(&public_url)?;
     let store = open_store(config, &parts)?;
-    let app = open_app(config, &store, public_url.clone(), &environment).await?;
+    let app = match open_app(config, &store, public_url.clone(), &environment).await {
+        Ok(app) => app,
+        Err(failure) => {
+            // The file is free again for whoever starts with the right key.
+            let _ = store.close().await;
+            return Err(failure);
+        }
+    };
     app.publish(endpoints).await.map_err(failed)?;
     let tasks = Tasks::default();
     let limits = Limits {

@@ -8,6 +8,8 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tollgate_domain::guardrail::{Declared, Region};
+use tollgate_domain::ledger::Fee;
 use tollgate_domain::model::Endpoint;
 use tollgate_domain::money::{Excess, MoneyError};
 use tollgate_domain::pricing::PriceList;
@@ -38,6 +40,8 @@ pub struct Config {
     pub keys: KeysConfig,
     /// What keys apps get for a code.
     pub oauth: OAuthConfig,
+    /// What calls under workspaces' own provider credentials cost.
+    pub byok: ByokConfig,
     /// What it reads, waits for and keeps at the most.
     pub limits: LimitsConfig,
     /// What it tells.
@@ -113,6 +117,14 @@ pub struct OAuthConfig {
     pub consent_page: bool,
 }
 
+/// `[byok]`
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ByokConfig {
+    /// Percent of the list price that such a call costs in credits, a decimal string.
+    pub fee_percent: String,
+}
+
 /// `[limits]`
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -175,6 +187,22 @@ pub struct ProviderConfig {
     /// Where the output cap goes: `max_completion_tokens` or `max_tokens`.
     #[serde(default)]
     pub output_cap_field: CapFieldConfig,
+    /// Where it processes data, for guardrails that ask: `global`, `europe` or `us`.
+    pub region: Option<RegionConfig>,
+    /// Whether it keeps nothing of what it is sent, for guardrails that ask.
+    pub zero_data_retention: Option<bool>,
+}
+
+/// `providers.region`
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RegionConfig {
+    /// Anywhere.
+    Global,
+    /// In Europe.
+    Europe,
+    /// In the United States.
+    Us,
 }
 
 /// `providers.kind`
@@ -265,6 +293,13 @@ impl Default for KeysConfig {
     }
 }
 
+impl Default for ByokConfig {
+    fn default() -> Self {
+        // Whoever runs the server pays nobody for the call.
+        Self { fee_percent: "0".to_owned() }
+    }
+}
+
 impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
@@ -325,6 +360,19 @@ impl OAuthConfig {
     }
 }
 
+impl ByokConfig {
+    /// The fee.
+    ///
+    /// # Errors
+    /// The setting is no percentage.
+    pub fn fee(&self) -> Result<Fee, Failure> {
+        Fee::percent(&self.fee_percent).map_err(|error| {
+            Failure::new(Kind::Usage, format!("byok.fee_percent {error}"))
+                .next("percentages are strings, such as \"5\" or \"0.25\"")
+        })
+    }
+}
+
 impl Config {
     /// Reads the file, if there is one, and the environment.
     ///
@@ -360,6 +408,7 @@ impl Config {
     fn checked(self) -> Result<Self, Failure> {
         self.oauth.default_limit()?;
         self.guard()?;
+        self.byok.fee()?;
         let seconds = [
             ("header_timeout_seconds", self.limits.header_timeout_seconds),
             ("body_timeout_seconds", self.limits.body_timeout_seconds),
@@ -485,7 +534,17 @@ impl ProviderConfig {
                 },
             },
         };
-        Ok(ProviderSettings { slug: self.slug.clone(), kind })
+        Ok(ProviderSettings { slug: self.slug.clone(), kind, declared: self.declared() })
+    }
+
+    /// What is declared of it.
+    pub fn declared(&self) -> Declared {
+        let region = self.region.map(|region| match region {
+            RegionConfig::Global => Region::Global,
+            RegionConfig::Europe => Region::Europe,
+            RegionConfig::Us => Region::Us,
+        });
+        Declared { region, zero_data_retention: self.zero_data_retention }
     }
 
     fn api_key(&self, environment: &impl Fn(&str) -> Option<String>) -> Result<Option<String>, Failure> {
@@ -642,6 +701,19 @@ mod tests {
         ] {
             let failure = site(text, bound).unwrap_err();
             assert!(failure.fact.starts_with("oauth.consent_page is on"), "{}", failure.fact);
+        }
+    }
+
+    #[test]
+    fn a_fee_is_an_exact_percentage() {
+        let fee = |text: &str| load(text, &[]).map(|config| config.byok.fee().unwrap());
+        assert_eq!(fee("").unwrap(), Fee::NONE);
+        assert_eq!(fee("[byok]\nfee_percent = \"5\"\n").unwrap(), Fee::percent("5").unwrap());
+        let from_variable = load("", &[("TOLLGATE_BYOK__FEE_PERCENT", "0.25")]).unwrap();
+        assert_eq!(from_variable.byok.fee().unwrap(), Fee::percent("0.25").unwrap());
+        for text in ["-1", "101", "5%", ""] {
+            let failure = fee(&format!("[byok]\nfee_percent = \"{text}\"\n")).unwrap_err();
+            assert!(failure.fact.starts_with("byok.fee_percent"), "{}", failure.fact);
         }
     }
 

@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tollgate_wire::{
-    ActivityItem, AuditEntry, CreateKey, CreateMember, CreatedKey, Credits, CurrentKey, Data, Deleted, ErrorEnvelope,
-    Key, ListPage, OrganizationMember, RotateKey, TopUp, UpdateKey,
+    ActivityItem, AuditEntry, ByokKey, CreateByokKey, CreateKey, CreateMember, CreatedKey, Credits, CurrentKey, Data,
+    Deleted, ErrorEnvelope, Key, ListPage, OrganizationMember, RotateKey, TopUp, UpdateByokKey, UpdateKey,
 };
 
 /// Until a connection stands.
@@ -275,6 +275,42 @@ impl Client {
     pub async fn remove_member(&self, user_id: &str) -> Result<(), ClientError> {
         let path = format!("/api/v1/organization/members/{}", utf8_percent_encode(user_id, NON_ALPHANUMERIC));
         let _: Deleted = self.json(Method::DELETE, &path, None::<&()>).await?;
+        Ok(())
+    }
+
+    /// The provider credentials that calls in the default workspace may use, in the order in which they are tried.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn byok_keys(&self) -> Result<Vec<ByokKey>, ClientError> {
+        let answer: ListPage<ByokKey> = self.json(Method::GET, "/api/v1/byok?limit=100", None::<&()>).await?;
+        Ok(answer.data)
+    }
+
+    /// Stores a provider credential.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn create_byok_key(&self, request: &CreateByokKey) -> Result<ByokKey, ClientError> {
+        let answer: Data<ByokKey> = self.json(Method::POST, "/api/v1/byok", Some(request)).await?;
+        Ok(answer.data)
+    }
+
+    /// Changes a provider credential.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn update_byok_key(&self, id: &str, change: &UpdateByokKey) -> Result<ByokKey, ClientError> {
+        let answer: Data<ByokKey> = self.json(Method::PATCH, &format!("/api/v1/byok/{id}"), Some(change)).await?;
+        Ok(answer.data)
+    }
+
+    /// Deletes a provider credential, and its secret with it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn delete_byok_key(&self, id: &str) -> Result<(), ClientError> {
+        let _: Deleted = self.json(Method::DELETE, &format!("/api/v1/byok/{id}"), None::<&()>).await?;
         Ok(())
     }
 

@@ -58,9 +58,10 @@ pub struct GuardrailRules {
     pub allowed_providers: Option<Vec<String>>,
     /// Providers that may not answer.
     pub ignored_providers: Option<Vec<String>>,
-    /// Where data may go: stored and returned.
+    /// The only regions where data may be processed: a provider of which no region is declared may not answer.
     pub allowed_data_regions: Option<Vec<String>>,
-    /// Switches that only a hosted service can honour: stored and returned.
+    /// Switches by name. Those that ask for providers that keep nothing are honoured; others, which only a hosted service can
+    /// honour, are stored and returned.
     pub switches: BTreeMap<String, bool>,
 }
 
@@ -146,6 +147,66 @@ pub struct Assignment<Id> {
     pub created_at: Timestamp,
 }
 
+/// Where data is processed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Region {
+    /// Anywhere.
+    Global,
+    /// In Europe.
+    Europe,
+    /// In the United States.
+    Us,
+}
+
+impl Region {
+    /// All regions.
+    pub const ALL: [Self; 3] = [Self::Global, Self::Europe, Self::Us];
+
+    /// The word on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::Europe => "europe",
+            Self::Us => "us",
+        }
+    }
+
+    /// The region with this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|region| region.as_str() == word)
+    }
+}
+
+/// What is declared of how a provider treats data. Nothing declared is nothing promised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Declared {
+    /// Where it processes data.
+    pub region: Option<Region>,
+    /// Whether it keeps nothing of it.
+    pub zero_data_retention: Option<bool>,
+}
+
+impl Declared {
+    /// What is declared here, and where nothing is, what is declared there.
+    #[must_use]
+    pub fn or(self, there: Self) -> Self {
+        Self {
+            region: self.region.or(there.region),
+            zero_data_retention: self.zero_data_retention.or(there.zero_data_retention),
+        }
+    }
+}
+
+/// Switches that ask for providers that keep nothing, and the authors whose models they are for.
+const ZDR_OF_AUTHORS: [(&str, &str); 4] = [
+    ("enforce_zdr_anthropic", "anthropic"),
+    ("enforce_zdr_google", "google"),
+    ("enforce_zdr_openai", "openai"),
+    ("enforce_zdr_xai", "x-ai"),
+];
+const ZDR_OF_OTHERS: &str = "enforce_zdr_other";
+const ZDR_OF_ALL: &str = "enforce_zdr";
+
 /// Which models and providers all guardrails that apply to a call leave: allow-lists intersect, the others add up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reach(Vec<Arc<Guardrail>>);
@@ -168,13 +229,38 @@ impl Reach {
     }
 }
 
+impl Reach {
+    /// Whether a provider of which this is declared may see calls of `model`.
+    pub fn data(&self, model: &str, declared: Declared) -> bool {
+        self.0.iter().all(|guardrail| guardrail.rules.data(model, declared))
+    }
+}
+
 impl GuardrailRules {
     /// Whether there is any model or provider that they do not leave.
-    const fn narrows(&self) -> bool {
+    fn narrows(&self) -> bool {
         self.allowed_models.is_some()
             || self.ignored_models.is_some()
             || self.allowed_providers.is_some()
             || self.ignored_providers.is_some()
+            || self.allowed_data_regions.is_some()
+            || self.switches.iter().any(|(name, on)| *on && name.starts_with(ZDR_OF_ALL))
+    }
+
+    fn data(&self, model: &str, declared: Declared) -> bool {
+        let there = |regions: &Vec<String>| {
+            declared.region.is_some_and(|region| regions.iter().any(|allowed| allowed == region.as_str()))
+        };
+        let keeps_nothing = declared.zero_data_retention == Some(true);
+        self.allowed_data_regions.as_ref().is_none_or(there) && (keeps_nothing || !self.enforces_zdr(model))
+    }
+
+    /// Whether calls of `model` are only for providers that keep nothing.
+    fn enforces_zdr(&self, model: &str) -> bool {
+        let author = model.split_once('/').map_or("", |(author, _)| author);
+        let of_author = ZDR_OF_AUTHORS.iter().find(|(_, named)| *named == author);
+        let of_author = of_author.map_or(ZDR_OF_OTHERS, |(switch, _)| *switch);
+        [ZDR_OF_ALL, of_author].into_iter().any(|switch| self.switches.get(switch) == Some(&true))
     }
 }
 
@@ -212,5 +298,42 @@ mod tests {
         assert_eq!(left, ["b"]);
         assert!(reach.provider("q") && !reach.provider("p"));
         assert_eq!(Reach::of([&guardrail(GuardrailRules::default())].into_iter()), None);
+    }
+
+    #[test]
+    fn data_goes_only_where_it_is_declared_that_it_may() {
+        let reach = |rules| {
+            let guardrail = Guardrail {
+                id: GuardrailId(1),
+                uuid: Uuid::nil(),
+                workspace: WorkspaceId(1),
+                rules,
+                created_at: Timestamp::default(),
+                updated_at: None,
+            };
+            Reach::of([&Arc::new(guardrail)].into_iter())
+        };
+        let of = |region, zero_data_retention| Declared { region, zero_data_retention };
+        let nothing = Declared::default();
+        let regions = Some(vec!["europe".to_owned()]);
+        let european = reach(GuardrailRules { allowed_data_regions: regions, ..GuardrailRules::default() }).unwrap();
+        assert!(european.data("m", of(Some(Region::Europe), None)));
+        assert!(!european.data("m", of(Some(Region::Us), None)) && !european.data("m", nothing));
+        let switched = |name: &str, on: bool| {
+            let switches = BTreeMap::from([(name.to_owned(), on)]);
+            reach(GuardrailRules { switches, ..GuardrailRules::default() })
+        };
+        let zdr = switched("enforce_zdr", true).unwrap();
+        assert!(zdr.data("m", of(None, Some(true))));
+        assert!(!zdr.data("m", of(None, Some(false))) && !zdr.data("m", nothing));
+        let of_google = switched("enforce_zdr_google", true).unwrap();
+        assert!(!of_google.data("google/gemini", nothing) && of_google.data("openai/gpt", nothing));
+        let of_others = switched("enforce_zdr_other", true).unwrap();
+        assert!(!of_others.data("acme/small", nothing) && !of_others.data("local", nothing));
+        assert!(of_others.data("x-ai/grok", nothing));
+        assert_eq!(switched("enforce_zdr", false), None);
+        assert_eq!(switched("enable_paid_model_training", true), None);
+        let own = of(None, Some(true)).or(of(Some(Region::Us), Some(false)));
+        assert_eq!(own, of(Some(Region::Us), Some(true)));
     }
 }

@@ -50,6 +50,22 @@ impl PriceList {
     /// # Errors
     /// [`MoneyError::TooLarge`] where the cost does not fit.
     pub fn cost(&self, tokens: &TokenUsage, media: MediaUnits) -> Result<Cost, MoneyError> {
+        let (prompt, completion) = self.picos(tokens, media);
+        let total = Usd::from_picos_up(prompt.saturating_add(completion))?;
+        let prompt_floor = i64::try_from(prompt.div_euclid(1_000)).map_err(|_| MoneyError::TooLarge)?;
+        // A completion that costs nothing leaves its part at zero; the rounding then belongs to the prompt.
+        let prompt = if completion == 0 { total } else { Usd::from_nanos(prompt_floor) };
+        Ok(Cost { total, prompt, completion: total.minus(prompt)? })
+    }
+
+    /// The same before it is rounded, in pico-dollars.
+    pub fn list_picos(&self, tokens: &TokenUsage, media: MediaUnits) -> i128 {
+        let (prompt, completion) = self.picos(tokens, media);
+        prompt.saturating_add(completion)
+    }
+
+    /// Prompt and completion, in pico-dollars.
+    fn picos(&self, tokens: &TokenUsage, media: MediaUnits) -> (i128, i128) {
         let plain = tokens.prompt.saturating_sub(tokens.cached).saturating_sub(tokens.cache_write);
         let prompt = [
             self.prompt.times(plain),
@@ -62,11 +78,7 @@ impl PriceList {
         .fold(0_i128, i128::saturating_add);
         let spoken = tokens.completion.saturating_sub(tokens.reasoning);
         let completion = self.completion.times(spoken).saturating_add(self.reasoning_price().times(tokens.reasoning));
-        let total = Usd::from_picos_up(prompt.saturating_add(completion))?;
-        let prompt_floor = i64::try_from(prompt.div_euclid(1_000)).map_err(|_| MoneyError::TooLarge)?;
-        // A completion that costs nothing leaves its part at zero; the rounding then belongs to the prompt.
-        let prompt = if completion == 0 { total } else { Usd::from_nanos(prompt_floor) };
-        Ok(Cost { total, prompt, completion: total.minus(prompt)? })
+        (prompt, completion)
     }
 
     /// The dearest that one prompt token can be.
@@ -148,17 +160,22 @@ impl Bound {
         Self { prompt_tokens, fixed_picos, completion: prices.dearest_completion(), choices, cap, open_ended: false }
     }
 
-    /// The most that the call costs with `cap` completion tokens a choice.
+    /// The highest list price of the call with `cap` completion tokens a choice, in pico-dollars.
+    pub fn picos_at(&self, cap: u64) -> i128 {
+        self.fixed_picos.saturating_add(self.per_cap_token().saturating_mul(i128::from(cap)))
+    }
+
+    /// The same in USD.
     ///
     /// # Errors
     /// [`MoneyError::TooLarge`] where that does not fit.
     pub fn at(&self, cap: u64) -> Result<Usd, MoneyError> {
-        Usd::from_picos_up(self.fixed_picos.saturating_add(self.per_cap_token().saturating_mul(i128::from(cap))))
+        Usd::from_picos_up(self.picos_at(cap))
     }
 
-    /// The largest cap whose bound fits into `room`; `None` where not even the prompt does.
-    pub fn cap_within(&self, room: Usd) -> Option<u64> {
-        let left = room.picos().saturating_sub(self.fixed_picos);
+    /// The largest cap whose bound is a list price of `picos` pico-dollars at the most; `None` where not even the prompt is.
+    pub fn cap_within(&self, picos: i128) -> Option<u64> {
+        let left = picos.saturating_sub(self.fixed_picos);
         if left < 0 {
             return None;
         }
@@ -168,9 +185,9 @@ impl Bound {
         }
     }
 
-    /// How many of the prompt's tokens fit into `room`, when none is left for an answer.
-    pub fn prompt_within(&self, room: Usd) -> u64 {
-        let room = room.picos().max(0).min(self.fixed_picos);
+    /// How many of the prompt's tokens fit into a list price of `picos` pico-dollars, when none is left for an answer.
+    pub fn prompt_within(&self, picos: i128) -> u64 {
+        let room = picos.max(0).min(self.fixed_picos);
         let tokens = room.saturating_mul(i128::from(self.prompt_tokens)).checked_div(self.fixed_picos);
         tokens.and_then(|tokens| u64::try_from(tokens).ok()).unwrap_or(self.prompt_tokens)
     }
@@ -236,7 +253,7 @@ mod tests {
             let list = PriceList { prompt: Price::from_picos(price), completion: Price::from_picos(price), ..PriceList::default() };
             let bound = Bound::new(&list, fixed, MediaUnits::default(), 2, OutputCap::Asked(1));
             let room = Usd::from_nanos(room);
-            match bound.cap_within(room) {
+            match bound.cap_within(room.picos()) {
                 None => prop_assert!(bound.at(0).unwrap() > room),
                 Some(cap) => {
                     prop_assert!(bound.at(cap).unwrap() <= room);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use tollgate_domain::Usd;
 use tollgate_domain::pricing::Cost;
 use tollgate_domain::usage::TokenUsage;
 
@@ -31,8 +32,9 @@ impl Heading {
     }
 }
 
-/// The `usage` object of the contract (section 17.1): complete, and never null inside.
-pub fn usage(tokens: &TokenUsage, cost: &Cost, is_byok: bool) -> String {
+/// The `usage` object of the contract (section 17.1): complete, and never null inside. `credits` is what the account is
+/// charged, `cost` the list price: they differ under an own provider credential.
+pub fn usage(tokens: &TokenUsage, credits: Usd, cost: &Cost, is_byok: bool) -> String {
     let mut text = String::with_capacity(512);
     // Writing to a String cannot fail.
     let _ = write!(
@@ -45,7 +47,7 @@ pub fn usage(tokens: &TokenUsage, cost: &Cost, is_byok: bool) -> String {
         tokens.prompt,
         tokens.completion,
         tokens.total(),
-        cost.total,
+        credits,
         tokens.cached,
         tokens.cache_write,
         tokens.prompt_audio,
@@ -118,14 +120,13 @@ fn push_optional(out: &mut Vec<u8>, text: Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tollgate_domain::Usd;
 
     #[test]
     fn the_usage_chunk_is_the_one_of_the_contract() {
         let tokens = TokenUsage { prompt: 10, completion: 5, ..TokenUsage::default() };
         let cost = Cost { total: Usd::from_nanos(120), prompt: Usd::from_nanos(100), completion: Usd::from_nanos(20) };
         let heading = Heading::new("gen-1", "X", "a/b");
-        let chunk = usage_chunk(&heading, 7, Some("stop"), Some("stop"), &usage(&tokens, &cost, false));
+        let chunk = usage_chunk(&heading, 7, Some("stop"), Some("stop"), &usage(&tokens, cost.total, &cost, false));
         let text = String::from_utf8(chunk).unwrap();
         let json: serde_json::Value = serde_json::from_str(text.strip_prefix("data: ").unwrap().trim_end()).unwrap();
         let expected = serde_json::json!({
@@ -139,5 +140,8 @@ mod tests {
                 "completion_tokens_details": {"reasoning_tokens": 0, "image_tokens": 0, "audio_tokens": 0}}
         });
         assert_eq!(json, expected);
+        let own: serde_json::Value = serde_json::from_str(&usage(&tokens, Usd::from_nanos(6), &cost, true)).unwrap();
+        assert_eq!((&own["cost"], &own["is_byok"]), (&serde_json::json!(6e-9), &serde_json::json!(true)));
+        assert_eq!(own["cost_details"]["upstream_inference_cost"], 1.2e-7);
     }
 }

@@ -58,6 +58,8 @@ pub struct ProviderFailure {
     pub provider: String,
     /// What happened.
     pub kind: FailureKind,
+    /// Whether it was called under a workspace's own provider credential.
+    pub is_byok: bool,
     /// Its answer, cut to a limit; empty where it never answered or must not be shown.
     pub raw: String,
     /// What the provider asked callers to wait.

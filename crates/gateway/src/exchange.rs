@@ -4,16 +4,19 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderValue;
 use tokio::time::Instant;
 use tollgate_app::{App, Catalogue, Model};
-use tollgate_domain::guardrail::Reach;
-use tollgate_domain::ledger::{Amounts, MoneyKind, Refusal, RefusalReason};
+use tollgate_domain::credential::{CredentialId, Route, routes};
+use tollgate_domain::guardrail::{Declared, Reach};
+use tollgate_domain::ledger::{Amounts, Refusal, RefusalReason, Tariff};
 use tollgate_domain::pricing::{Bound, Cost, MediaUnits, OutputCap, PriceList};
 use tollgate_store::{
-    Admission, Attempt, InferenceKey, Outcome, PricedEndpoint, Reservation, Reserve, Settlement, SettlementFacts,
+    Admission, Attempt, HeldCredential, InferenceKey, Outcome, PricedEndpoint, Raise, Reservation, Reserve, Settlement,
+    SettlementFacts,
 };
 
-use crate::answer::{self, Heading};
+use crate::answer::Heading;
 use crate::error::{ChatError, FailureKind, ProviderFailure};
 use crate::flight::{self, Ending, Flight, Guard, Shape};
 use crate::limits::Limits;
@@ -24,7 +27,7 @@ use crate::sse::Lines;
 use crate::steps::{Step, Steps};
 use crate::stream::{AnswerBody, MeteredStream};
 use crate::tasks::Tasks;
-use crate::upstream::{Head, Provider, ProviderError, ProviderSettings};
+use crate::upstream::{Head, Provider, ProviderError, ProviderSettings, bearer};
 
 /// What every part of the data path shares.
 pub struct Shared {
@@ -79,6 +82,24 @@ struct Candidate {
     media: MediaUnits,
     /// Tokens that the media count at most.
     media_tokens: u64,
+    /// Who pays, and what.
+    tariff: Tariff,
+    /// The workspace's own provider credential that it is called under.
+    own: Option<Own>,
+}
+
+/// A workspace's own provider credential, ready to be sent.
+struct Own {
+    id: CredentialId,
+    authorization: HeaderValue,
+}
+
+/// An endpoint that guardrails and the caller's wishes leave.
+#[derive(Clone, Copy)]
+struct Usable<'a> {
+    endpoint: &'a Arc<PricedEndpoint>,
+    prices: &'a PriceList,
+    provider: &'a Arc<Provider>,
 }
 
 impl Candidate {
@@ -118,15 +139,15 @@ impl Gateway {
     pub async fn chat(&self, caller: Caller, body: Bytes) -> Result<Answer, ChatError> {
         let (request, candidates) = self.admit(&caller, body)?;
         let place = self.enter(&caller.key).await?;
-        let reservation = self.reserve(&caller, &request, &candidates).await?;
-        let guard = self.forward(&caller, &request, &candidates, reservation, place).await?;
+        let (reservation, candidates) = self.reserve(&caller, &request, &candidates).await?;
+        let guard = self.forward(&caller, &request, candidates, reservation, place).await?;
         if request.stream { Ok(stream(guard)) } else { whole(guard).await }
     }
 
     /// Understands the call and finds who may answer it.
     fn admit(&self, caller: &Caller, body: Bytes) -> Result<(ChatRequest, Vec<Candidate>), ChatError> {
         let request = ChatRequest::parse(body)?;
-        let candidates = self.candidates(&request, caller.key.reach.as_ref())?;
+        let candidates = self.candidates(&request, &caller.key)?;
         self.shared.steps.reached(Step::Admitted);
         Ok((request, candidates))
     }
@@ -142,32 +163,49 @@ impl Gateway {
         }
     }
 
-    /// Holds what the first candidate can cost.
-    async fn reserve(
+    /// Holds what the first candidate can cost; where the account cannot pay for that, what the first one that somebody else
+    /// pays for can. Returns the candidates from there on.
+    async fn reserve<'a>(
         &self,
         caller: &Caller,
         request: &ChatRequest,
-        candidates: &[Candidate],
-    ) -> Result<Reservation, ChatError> {
+        candidates: &'a [Candidate],
+    ) -> Result<(Reservation, &'a [Candidate]), ChatError> {
+        // Without fallbacks there is one try, or the caller's own closed list.
+        let alone = request.routing.no_fallbacks && request.routing.order.is_empty();
+        let most = if alone { 1 } else { self.shared.limits.attempts_max };
+        let mut left = candidates.get(..most).unwrap_or(candidates);
+        let mut refused: Option<Refusal> = None;
         let store = self.shared.app.store();
-        let Some(candidate) = candidates.first() else { return Err(ChatError::NoEndpoint(String::new())) };
-        let want = Reserve {
-            row: store.next_generation(),
-            key: caller.key.id,
-            price: candidate.endpoint.version,
-            bound: candidate.bound,
-            kind: MoneyKind::Credits,
-        };
-        match store.reserve(want).await? {
-            Admission::Granted(reservation) => {
-                self.shared.steps.reached(Step::Reserved);
-                Ok(reservation)
+        while let Some(candidate) = left.first() {
+            let want = Reserve {
+                row: store.next_generation(),
+                key: caller.key.id,
+                price: candidate.endpoint.version,
+                bound: candidate.bound,
+                tariff: candidate.tariff,
+            };
+            match store.reserve(want).await? {
+                Admission::Granted(reservation) => {
+                    self.shared.steps.reached(Step::Reserved);
+                    return Ok((reservation, left));
+                }
+                Admission::Rejected(rejected) => return Err(ChatError::Key(rejected)),
+                Admission::Refused(refusal) => {
+                    refused = refused.or(Some(refusal));
+                    // What somebody else was to pay for is not put on the account instead.
+                    let account = candidate.tariff == Tariff::Credits;
+                    let other = left.iter().position(|other| account && other.tariff != Tariff::Credits);
+                    left = other.and_then(|index| left.get(index..)).unwrap_or_default();
+                }
             }
-            Admission::Refused(Refusal { reason: RefusalReason::Unbounded, .. }) => {
+        }
+        match refused {
+            None => Err(ChatError::NoEndpoint(String::new())),
+            Some(Refusal { reason: RefusalReason::Unbounded, .. }) => {
                 Err(ChatError::PriceField(request.price_field.clone().unwrap_or_default()))
             }
-            Admission::Refused(refusal) => Err(ChatError::Budget(refusal)),
-            Admission::Rejected(rejected) => Err(ChatError::Key(rejected)),
+            Some(refusal) => Err(ChatError::Budget(refusal)),
         }
     }
 
@@ -185,27 +223,26 @@ impl Gateway {
         let mut pending = Pending { shared: Arc::clone(&self.shared), price: None, held: Some(reservation), place };
         let mut attempts: Vec<Attempt> = Vec::new();
         let mut last = None;
-        // Without fallbacks there is one try, or the caller's own closed list.
-        let alone = request.routing.no_fallbacks && request.routing.order.is_empty();
-        let most = if alone { 1 } else { self.shared.limits.attempts_max };
-        let mut tries: VecDeque<&Candidate> = candidates.iter().take(most).collect();
+        let mut tries: VecDeque<&Candidate> = candidates.iter().collect();
         let mut resent = false;
         while let Some(candidate) = tries.pop_front() {
             let Some(reservation) = pending.raised(candidate).await else { continue };
             let endpoint = &candidate.endpoint.endpoint;
             let started = Instant::now();
             let body = request.forwarded(&endpoint.upstream_id, candidate.provider.cap_field(), reservation.cap);
-            let called = candidate.provider.call(Bytes::from(body), reservation.admitted_at.seconds()).await;
-            let Ok(call) = called else {
+            let (authorization, credential) = candidate.own.as_ref().map(|own| (&own.authorization, own.id)).unzip();
+            let now = reservation.admitted_at.seconds();
+            let Ok(call) = candidate.provider.call(Bytes::from(body), now, authorization).await else {
                 let latency_ms = flight::millis(started);
-                attempts.push(Attempt { provider: endpoint.provider.clone(), status: None, latency_ms });
-                last = Some(failure(&endpoint.provider, FailureKind::Unreachable, &attempts));
+                attempts.push(Attempt { provider: endpoint.provider.clone(), status: None, latency_ms, credential });
+                last = Some(failure(&endpoint.provider, FailureKind::Unreachable, credential.is_some(), &attempts));
                 continue;
             };
             let facts = SettlementFacts {
                 user_agent: caller.user_agent.clone(),
                 http_referer: caller.http_referer.clone(),
                 session_id: request.session_id.clone(),
+                credential,
                 attempts: std::mem::take(&mut attempts),
                 ..SettlementFacts::default()
             };
@@ -218,6 +255,7 @@ impl Gateway {
                 heading,
                 streamed: request.stream,
                 bound: candidate.bound,
+                tariff: candidate.tariff,
                 media: candidate.media,
                 request_id: caller.request_id.clone(),
                 prompt_bytes: request.prompt.text_bytes,
@@ -268,22 +306,25 @@ impl Gateway {
             tracing::warn!(request.id = caller.request_id, generation.id = %held.id, provider, ?kind, "no provider answered; nothing is charged");
         }
         pending.release(attempts).await;
-        Err(ChatError::Provider(last.unwrap_or_else(|| failure("", FailureKind::Unreachable, &[]))))
+        Err(ChatError::Provider(last.unwrap_or_else(|| failure("", FailureKind::Unreachable, false, &[]))))
     }
 
-    /// Who may answer: in the order of the models and of the caller's wishes, within what guardrails leave.
-    fn candidates(&self, request: &ChatRequest, reach: Option<&Reach>) -> Result<Vec<Candidate>, ChatError> {
+    /// Who may answer: in the order of the models and, in each, of own provider credentials and the caller's wishes; within
+    /// what guardrails leave.
+    fn candidates(&self, request: &ChatRequest, key: &InferenceKey) -> Result<Vec<Candidate>, ChatError> {
         let catalogue: Arc<Catalogue> = self.shared.app.catalogue();
         let known: Vec<&Model> = request.models.iter().filter_map(|id| catalogue.model(id)).collect();
         let Some(first) = known.first() else {
             return Err(ChatError::UnknownModel(request.models.first().cloned().unwrap_or_default()));
         };
         let first = first.id.clone();
+        let (reach, limits) = (key.reach.as_ref(), self.shared.limits);
         let mut found = Vec::new();
         let (mut priced, mut guarded) = (false, false);
         for model in known {
             let mut endpoints: Vec<&Arc<PricedEndpoint>> = model.endpoints.iter().collect();
             endpoints.sort_by_key(|endpoint| preference(&request.routing, &endpoint.endpoint.provider));
+            let mut left = Vec::new();
             for endpoint in endpoints {
                 let Some(prices) = &endpoint.endpoint.prices else { continue };
                 priced = true;
@@ -291,7 +332,24 @@ impl Gateway {
                 if reach.is_some_and(|reach| !reach.model(&model.id) || !reach.provider(&provider.slug)) {
                     guarded = true;
                 } else if wanted(&request.routing, &provider.slug) {
-                    found.push(candidate(request, endpoint, prices, provider, self.shared.limits));
+                    let usable = Usable { endpoint, prices, provider };
+                    if key.credentials.is_some() {
+                        left.push(usable);
+                    } else if may_see(reach, model, provider.declared) {
+                        found.push(candidate(request, usable, limits));
+                    } else {
+                        guarded = true;
+                    }
+                }
+            }
+            if let Some(own) = &key.credentials {
+                for route in routes(&model.id, &left, own, |usable| usable.provider.slug.as_str()) {
+                    let own = route.credential.map(|own| own.credential.terms.declared).unwrap_or_default();
+                    if may_see(reach, model, own.or(route.endpoint.provider.declared)) {
+                        found.extend(self.routed(request, &route));
+                    } else {
+                        guarded = true;
+                    }
                 }
             }
         }
@@ -302,6 +360,20 @@ impl Gateway {
             (true, false) => Err(ChatError::Unpriced(first)),
         }
     }
+
+    /// The candidate of a route; `None` where its credential's secret cannot be used.
+    fn routed(&self, request: &ChatRequest, route: &Route<'_, Usable<'_>, Arc<HeldCredential>>) -> Option<Candidate> {
+        let shared = candidate(request, route.endpoint, self.shared.limits);
+        let Some(held) = route.credential else { return Some(shared) };
+        let authorization = self.shared.app.provider_secret(held).and_then(bearer)?;
+        let own = Own { id: held.credential.id, authorization };
+        Some(Candidate { tariff: Tariff::Byok(self.shared.app.settings().byok_fee), own: Some(own), ..shared })
+    }
+}
+
+/// Whether guardrails let calls of a model go to a provider of which this is declared.
+fn may_see(reach: Option<&Reach>, model: &Model, declared: Declared) -> bool {
+    reach.is_none_or(|reach| reach.data(&model.id, declared))
 }
 
 /// Where in the caller's order a provider stands; those not named come last, in the order of the configuration.
@@ -318,13 +390,8 @@ fn wanted(routing: &Routing, provider: &str) -> bool {
 }
 
 /// What a call to an endpoint can cost (DESIGN section 4, "bound of a request").
-fn candidate(
-    request: &ChatRequest,
-    endpoint: &Arc<PricedEndpoint>,
-    prices: &PriceList,
-    provider: &Arc<Provider>,
-    limits: Limits,
-) -> Candidate {
+fn candidate(request: &ChatRequest, usable: Usable<'_>, limits: Limits) -> Candidate {
+    let Usable { endpoint, prices, provider } = usable;
     let (size, model, extra) = (request.prompt, &endpoint.endpoint, provider.overhead());
     let media = MediaUnits { images: size.images };
     let images = match model.max_image_tokens {
@@ -348,7 +415,8 @@ fn candidate(
     };
     let bound = Bound::new(prices, counted.min(model.context_length), media, request.choices, cap);
     let bound = Bound { open_ended: request.price_field.is_some(), ..bound };
-    Candidate { endpoint: Arc::clone(endpoint), provider: Arc::clone(provider), bound, media, media_tokens }
+    let (endpoint, provider) = (Arc::clone(endpoint), Arc::clone(provider));
+    Candidate { endpoint, provider, bound, media, media_tokens, tariff: Tariff::Credits, own: None }
 }
 
 /// Waits for the beginning of an answer. `None`: a stream's provider is silent for so long that its caller must hear
@@ -373,26 +441,26 @@ enum Failed {
 
 /// Ends a try that failed. Where nothing was billed, the flight comes back with its reservation for the next one.
 async fn conclude(mut guard: Guard, failed: Failed) -> (ProviderFailure, bool, Option<Box<Flight>>) {
-    let Some(flight) = guard.flight() else { return (failure("", FailureKind::Broken, &[]), false, None) };
-    let provider = flight.endpoint.endpoint.provider.clone();
+    let Some(flight) = guard.flight() else { return (failure("", FailureKind::Broken, false, &[]), false, None) };
+    let (provider, is_byok) = (flight.endpoint.endpoint.provider.clone(), flight.facts.credential.is_some());
     match failed {
         Failed::Fate(kind) => {
             let ending = if kind == FailureKind::TimedOut { Ending::TimedOut } else { Ending::Broken };
-            let failure = failure(&provider, kind, &flight.facts.attempts);
+            let failure = failure(&provider, kind, is_byok, &flight.facts.attempts);
             if let Some(mut flight) = guard.take() {
                 flight.settle(ending).await;
             }
             (failure, false, None)
         }
         Failed::Unsent => {
-            let failure = failure(&provider, FailureKind::Unreachable, &flight.facts.attempts);
+            let failure = failure(&provider, FailureKind::Unreachable, is_byok, &flight.facts.attempts);
             (failure, true, guard.take())
         }
         Failed::Status(head) => {
-            let mut failure = failure(&provider, FailureKind::Status(head.status), &flight.facts.attempts);
+            let mut failure = failure(&provider, FailureKind::Status(head.status), is_byok, &flight.facts.attempts);
             failure.previous.pop();
             failure.retry_after = head.retry_after;
-            // Our own credential was refused: what the provider says of it is nobody's business.
+            // The credential was refused, ours or a workspace's: what the provider says of it is nobody's business.
             if !matches!(head.status, 401..=403) {
                 failure.raw = error_text(flight).await;
             }
@@ -420,10 +488,11 @@ async fn error_text(flight: &mut Flight) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-fn failure(provider: &str, kind: FailureKind, attempts: &[Attempt]) -> ProviderFailure {
+fn failure(provider: &str, kind: FailureKind, is_byok: bool, attempts: &[Attempt]) -> ProviderFailure {
     ProviderFailure {
         provider: provider.to_owned(),
         kind,
+        is_byok,
         raw: String::new(),
         retry_after: None,
         previous: attempts.iter().map(|attempt| (attempt.provider.clone(), attempt.status)).collect(),
@@ -443,16 +512,28 @@ impl Pending {
     async fn raised(&mut self, candidate: &Candidate) -> Option<Reservation> {
         let held = self.held.as_mut()?;
         self.price = Some(Arc::clone(&candidate.endpoint));
+        let cost = |cap| candidate.tariff.charge(candidate.bound.picos_at(cap)).ok();
         let cap = candidate.cap(held.cap);
-        let cost = candidate.bound.at(cap).ok()?;
-        if cost > held.hold {
-            let raised = self.shared.app.store().raise(held.row, cost, candidate.endpoint.version).await;
-            if !raised.is_ok_and(|raised| raised) {
-                return None;
-            }
-            held.hold = cost;
+        if held.hold.covers(&cost(cap)?) {
+            return Some(Reservation { cap, ..held.clone() });
         }
-        Some(Reservation { cap, ..held.clone() })
+        // An open cap that fits where somebody else pays may be too much here, and the least may not.
+        let least = candidate.bound.cap.least();
+        for cap in [Some(cap), Some(least).filter(|least| *least < cap)].into_iter().flatten() {
+            let cost = cost(cap)?;
+            let (open_ended, price) = (candidate.bound.open_ended, candidate.endpoint.version);
+            let raise = Raise { row: held.row, to: cost, open_ended, price };
+            match self.shared.app.store().raise(raise).await {
+                Ok(true) => {
+                    held.hold = cost;
+                    return Some(Reservation { cap, ..held.clone() });
+                }
+                Ok(false) => {}
+                // Nobody knows which of the two is held: the next attempt asks again.
+                Err(_) => held.hold = Amounts::default(),
+            }
+        }
+        None
     }
 
     /// Gives back what is held: nothing was billed.
@@ -495,7 +576,8 @@ fn stream(mut guard: Guard) -> Answer {
 }
 
 async fn whole(mut guard: Guard) -> Result<Answer, ChatError> {
-    let broken = |provider: &str, kind| ChatError::Provider(failure(provider, kind, &[]));
+    let is_byok = guard.flight().is_some_and(|flight| flight.facts.credential.is_some());
+    let broken = |provider: &str, kind| ChatError::Provider(failure(provider, kind, is_byok, &[]));
     let Some(flight) = guard.flight() else { return Err(broken("", FailureKind::Broken)) };
     let ending = flight.end().await;
     let Some(mut flight) = guard.take() else { return Err(broken("", FailureKind::Broken)) };
@@ -507,7 +589,7 @@ async fn whole(mut guard: Guard) -> Result<Answer, ChatError> {
         Ending::Broken | Ending::Unsent => return Err(broken(&provider, FailureKind::Broken)),
         Ending::TimedOut => return Err(broken(&provider, FailureKind::TimedOut)),
     }
-    let usage = settled.map(|_| answer::usage(&bill.tokens.unwrap_or_default(), &bill.cost, false));
+    let usage = settled.map(|_| bill.usage(&bill.tokens.unwrap_or_default()));
     let body = flight.meter.result(&flight.body, &flight.heading, usage.as_deref());
     let body = AnswerBody::Whole(Some(Bytes::from(body)));
     Ok(Answer { generation, provider, lowered_cap, pending: settled.is_none(), streamed: false, body })

@@ -13,13 +13,13 @@ use bytes::BytesMut;
 use futures_util::FutureExt;
 use tokio::time::{Instant, Sleep};
 use tollgate_domain::Usd;
-use tollgate_domain::ledger::Amounts;
+use tollgate_domain::ledger::{Amounts, Tariff};
 use tollgate_domain::money::MoneyError;
 use tollgate_domain::pricing::{Bound, Cost, MediaUnits};
 use tollgate_domain::usage::{Metered, TokenUsage};
 use tollgate_store::{Attempt, Outcome, PricedEndpoint, Reservation, Settled, Settlement, SettlementFacts, StoreError};
 
-use crate::answer::Heading;
+use crate::answer::{self, Heading};
 use crate::exchange::Shared;
 use crate::meter::Meter;
 use crate::rates::Place;
@@ -68,13 +68,27 @@ impl From<Broken> for Ending {
 pub struct Bill {
     /// The tokens, where anything is known of them.
     pub tokens: Option<TokenUsage>,
-    /// What they cost.
+    /// What they cost in the list.
     pub cost: Cost,
+    /// What the account is charged for them.
+    pub credits: Usd,
+    /// Whether an own provider credential paid the provider.
+    pub is_byok: bool,
 }
 
 impl Bill {
     pub fn of(settlement: &Settlement) -> Self {
-        Self { tokens: settlement.metered.as_ref().map(|metered| *metered.tokens()), cost: settlement.cost }
+        Self {
+            tokens: settlement.metered.as_ref().map(|metered| *metered.tokens()),
+            cost: settlement.cost,
+            credits: settlement.charge.credits,
+            is_byok: settlement.is_byok(),
+        }
+    }
+
+    /// The `usage` object of an answer that used `tokens`.
+    pub fn usage(&self, tokens: &TokenUsage) -> String {
+        answer::usage(tokens, self.credits, &self.cost, self.is_byok)
     }
 }
 
@@ -102,6 +116,8 @@ pub struct Flight {
     /// `X-Request-Id`, for the log.
     pub request_id: Box<str>,
     pub bound: Bound,
+    /// Who pays, and what.
+    pub tariff: Tariff,
     pub media: MediaUnits,
     pub prompt_bytes: u64,
     pub media_tokens: u64,
@@ -144,7 +160,8 @@ impl Flight {
     pub fn answered(&mut self, head: Head) {
         self.facts.latency_ms = Some(millis(self.started));
         let provider = self.endpoint.endpoint.provider.clone();
-        let attempt = Attempt { provider, status: Some(head.status), latency_ms: millis(self.started) };
+        let (latency_ms, credential) = (millis(self.started), self.facts.credential);
+        let attempt = Attempt { provider, status: Some(head.status), latency_ms, credential };
         self.facts.attempts.push(attempt);
         self.head = Some(head);
         self.shared.steps.reached(Step::Answered);
@@ -297,12 +314,12 @@ impl Flight {
         self.facts.native_finish_reason.clone_from(&self.meter.native_finish_reason);
         self.facts.upstream_id = self.meter.upstream_id.take();
         self.facts.streamed = self.streamed;
-        let (outcome, metered, cost) = self.bill(ending);
-        if cost.total > self.reservation.hold {
+        let (outcome, metered, cost, charge) = self.bill(ending);
+        if cost.total > self.list_hold() {
             tracing::warn!(
                 request.id = self.request_id,
                 generation.id = %self.reservation.id,
-                hold = %self.reservation.hold,
+                hold = %self.list_hold(),
                 cost = %cost.total,
                 "the provider billed more than the bound; all of it is recorded"
             );
@@ -310,7 +327,7 @@ impl Flight {
         Settlement {
             row: self.reservation.row,
             outcome,
-            charge: Amounts::credits(cost.total),
+            charge,
             cost,
             metered,
             price: self.endpoint.version,
@@ -318,9 +335,10 @@ impl Flight {
         }
     }
 
-    fn bill(&self, ending: Ending) -> (Outcome, Option<Metered>, Cost) {
-        let hold = self.reservation.hold;
-        let nothing = (Outcome::Released, None, Cost::default());
+    fn bill(&self, ending: Ending) -> (Outcome, Option<Metered>, Cost, Amounts) {
+        let (hold, list) = (self.reservation.hold, self.list_hold());
+        let nothing = (Outcome::Released, None, Cost::default(), Amounts::default());
+        let held = at(list, list);
         let refused = self.head.as_ref().is_some_and(|head| !(200..300).contains(&head.status));
         match self.meter.reported {
             // An error status, whoever read its body and how far.
@@ -328,27 +346,35 @@ impl Flight {
             // What it said before it broke off may be less than what it went on to produce.
             Some(Reported::Tokens(said)) if ending != Ending::Complete && self.meter.finish_reason.is_none() => {
                 let seen = self.estimate();
-                let tokens = TokenUsage { completion: said.completion.max(seen.completion), ..said };
-                let cost = self.price(&tokens).unwrap_or_else(|_| at(hold, hold));
-                (Outcome::Estimated, Some(Metered::Estimated(tokens)), at(cost.total.min(hold), cost.prompt))
+                self.estimated(TokenUsage { completion: said.completion.max(seen.completion), ..said })
             }
             Some(Reported::Tokens(tokens)) => match self.price(&tokens) {
-                Ok(cost) if self.plausible(&tokens) => (Outcome::Settled, Some(Metered::Known(tokens)), cost),
-                _ => (Outcome::Implausible, Some(Metered::Known(tokens)), at(hold, hold)),
+                Ok((cost, charge)) if self.plausible(&tokens) => {
+                    (Outcome::Settled, Some(Metered::Known(tokens)), cost, charge)
+                }
+                _ => (Outcome::Implausible, Some(Metered::Known(tokens)), held, hold),
             },
-            Some(Reported::Nonsense) => (Outcome::Implausible, None, at(hold, hold)),
+            Some(Reported::Nonsense) => (Outcome::Implausible, None, held, hold),
             None if matches!(ending, Ending::Failed | Ending::Unsent) && self.meter.output_bytes == 0 => nothing,
             // Nobody knows what became of it: it may have been answered and billed in full.
             None if self.meter.output_bytes == 0 && ending != Ending::Complete => {
-                (Outcome::Estimated, None, at(hold, hold))
+                (Outcome::Estimated, None, held, hold)
             }
-            None => {
-                let tokens = self.estimate();
-                let cost = self.price(&tokens).unwrap_or_else(|_| at(hold, hold));
-                let capped = at(cost.total.min(hold), cost.prompt);
-                (Outcome::Estimated, Some(Metered::Estimated(tokens)), capped)
-            }
+            None => self.estimated(self.estimate()),
         }
+    }
+
+    /// The bill for tokens that were estimated: what was held at the most.
+    fn estimated(&self, tokens: TokenUsage) -> (Outcome, Option<Metered>, Cost, Amounts) {
+        let (hold, list) = (self.reservation.hold, self.list_hold());
+        let (cost, charge) = self.price(&tokens).unwrap_or_else(|_| (at(list, list), hold));
+        let capped = at(cost.total.min(list), cost.prompt);
+        (Outcome::Estimated, Some(Metered::Estimated(tokens)), capped, charge.at_most(&hold))
+    }
+
+    /// What is held of the list price.
+    const fn list_hold(&self) -> Usd {
+        self.reservation.hold.of(self.tariff.list_kind())
     }
 
     /// The tokens of what went and came.
@@ -359,11 +385,15 @@ impl Flight {
         TokenUsage { prompt, completion: usage::estimate_completion(seen, chunks, output_max), ..TokenUsage::default() }
     }
 
-    fn price(&self, tokens: &TokenUsage) -> Result<Cost, MoneyError> {
-        match &self.endpoint.endpoint.prices {
-            Some(prices) => prices.cost(tokens, self.media),
-            None => Ok(Cost::default()),
-        }
+    /// The list price of `tokens`, and what is charged for it.
+    fn price(&self, tokens: &TokenUsage) -> Result<(Cost, Amounts), MoneyError> {
+        let Some(prices) = &self.endpoint.endpoint.prices else { return Ok((Cost::default(), Amounts::default())) };
+        let cost = prices.cost(tokens, self.media)?;
+        let charge = match self.tariff {
+            Tariff::Credits => Amounts::credits(cost.total),
+            own @ Tariff::Byok(_) => own.charge(prices.list_picos(tokens, self.media))?,
+        };
+        Ok((cost, charge))
     }
 
     fn plausible(&self, tokens: &TokenUsage) -> bool {

@@ -133,7 +133,7 @@ impl End {
         match (settled, &self.bill.tokens) {
             (None, _) => out.extend_from_slice(PENDING),
             (Some(_), Some(tokens)) if self.ending == Ending::Complete => {
-                let usage = answer::usage(tokens, &self.bill.cost, false);
+                let usage = self.bill.usage(tokens);
                 let (finish, native) = (self.finish_reason.as_deref(), self.native_finish_reason.as_deref());
                 out.extend_from_slice(&answer::usage_chunk(&self.heading, self.created, finish, native, &usage));
             }

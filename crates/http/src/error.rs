@@ -10,6 +10,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use tollgate_app::activity::ActivityError;
+use tollgate_app::credentials::CredentialError;
 use tollgate_app::credits::TopUpError;
 use tollgate_app::guardrails::GuardrailError;
 use tollgate_app::keys::{CreateKeyError, RotateKeyError, UpdateKeyError};
@@ -25,7 +26,7 @@ use tollgate_domain::time::{LimitReset, WindowKind};
 use tollgate_domain::workspace::NotDecreasing;
 use tollgate_domain::{Timestamp, Usd};
 use tollgate_gateway::{CallLimit, ChatError, FailureKind, ProviderFailure, TooSoon};
-use tollgate_store::{GuardrailRefused, MemberRefused, StoreError, WorkspaceRefused};
+use tollgate_store::{CredentialRefused, GuardrailRefused, MemberRefused, StoreError, WorkspaceRefused};
 use tollgate_wire::{Amount, ErrorBody, ErrorEnvelope};
 
 use crate::guard::TooManyRequests;
@@ -338,11 +339,11 @@ impl ApiError {
         let mut metadata = json!({
             "raw": failure.raw,
             "provider_name": failure.provider,
-            "is_byok": false,
+            "is_byok": failure.is_byok,
             "error_type": error_type,
             "previous_errors": previous,
         });
-        if status == 429 {
+        if status == 429 && !failure.is_byok {
             metadata["limit_source"] = json!("upstream_provider_shared_pool");
         }
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
@@ -549,6 +550,27 @@ impl From<GuardrailError> for ApiError {
                     Self::bad_request(format!("No member has the id {user_id}"))
                 }
             },
+        }
+    }
+}
+
+impl From<CredentialError> for ApiError {
+    fn from(error: CredentialError) -> Self {
+        let refused = match error {
+            CredentialError::Invalid(_) | CredentialError::UnknownProvider { .. } | CredentialError::NoVault => {
+                return Self::bad_request(error.to_string());
+            }
+            CredentialError::Random(error) => return error.into(),
+            CredentialError::Seal(error) => return Self::internal(error),
+            CredentialError::Store(error) => return error.into(),
+            CredentialError::Refused(refused) => refused,
+        };
+        match refused {
+            CredentialRefused::Unknown => Self::not_found("Provider credential not found"),
+            CredentialRefused::UnknownWorkspace => Self::bad_request("Workspace not found"),
+            CredentialRefused::UnknownKey(hash) => Self::bad_request(format!("No key has the hash {hash}")),
+            CredentialRefused::UnknownMember(user_id) => Self::bad_request(format!("No member has the id {user_id}")),
+            CredentialRefused::Terms(refused) => Self::bad_request(refused.to_string()),
         }
     }
 }

@@ -267,6 +267,7 @@ fn api_routes() -> Routes {
     ];
     all.extend(workspace_routes());
     all.extend(guardrail_routes());
+    all.extend(byok_routes());
     all
 }
 
@@ -298,6 +299,14 @@ fn guardrail_routes() -> Routes {
         ("/guardrails/{id}/assignments/keys/remove", post(guardrails::unassign_keys)),
         ("/guardrails/{id}/assignments/members", get(guardrails::members).post(guardrails::assign_members)),
         ("/guardrails/{id}/assignments/members/remove", post(guardrails::unassign_members)),
+    ]
+}
+
+fn byok_routes() -> Routes {
+    use routes::byok;
+    vec![
+        ("/byok", get(byok::list).post(byok::create)),
+        ("/byok/{id}", get(byok::get).patch(byok::update).delete(byok::delete)),
     ]
 }
 

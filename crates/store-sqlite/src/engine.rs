@@ -23,6 +23,7 @@ use uuid::Uuid;
 use crate::activity::Rollups;
 use crate::clock::GuardedClock;
 use crate::committer::{Committer, HoldsQueue, Queue, Stalled, Ticket};
+use crate::credentials::Credentials;
 use crate::listing::Listings;
 use crate::record::{Record, Statement};
 
@@ -102,7 +103,7 @@ pub struct State {
     pub next_correction: i64,
     pub next_price: i64,
     pub next_management_key: i64,
-    /// The number of the next workspace, member or guardrail.
+    /// The number of the next workspace, member, guardrail or provider credential.
     pub next_id: i64,
     pub by_hash: HashMap<KeyHash, KeyId>,
     pub listings: Listings,
@@ -113,6 +114,7 @@ pub struct State {
     pub memberships: HashMap<(WorkspaceId, MemberId), Membership>,
     pub key_guardrails: HashMap<KeyId, Assignment<KeyId>>,
     pub member_guardrails: HashMap<MemberId, Assignment<MemberId>>,
+    pub credentials: Credentials,
     /// What was settled since the last fold, by hour and model.
     pub rollups: Rollups,
     /// Authorization codes that were not exchanged, some of them expired.
@@ -124,7 +126,7 @@ pub struct State {
 }
 
 impl State {
-    /// A number for a new workspace, member or guardrail.
+    /// A number for a new workspace, member, guardrail or provider credential.
     pub fn take_id(&mut self) -> i64 {
         let id = self.next_id;
         self.next_id = id.saturating_add(1);
@@ -289,6 +291,8 @@ fn connect(path: &Path, durability: Durability) -> Result<Connection, OpenError>
     };
     connection.pragma_update(None, "synchronous", synchronous)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // What is deleted or replaced leaves no trace in its page: sealed secrets, too.
+    connection.pragma_update(None, "secure_delete", "FAST")?;
     // The first write takes the lock that is then kept.
     connection.execute_batch("BEGIN EXCLUSIVE; COMMIT")?;
     Ok(connection)

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row};
 use serde_json::Value;
+use tollgate_domain::credential::CredentialId;
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::key::KeyId;
 use tollgate_domain::ledger::{Amounts, Spender};
@@ -27,7 +28,7 @@ const FIND: &str = "SELECT s.outcome, s.key, s.workspace, s.admitted_at, s.price
     s.prompt, s.cached, s.cache_write, s.prompt_audio, s.completion, s.reasoning, s.completion_audio, s.completion_image,
     s.streamed, s.cancelled, s.finish_reason, s.native_finish, s.upstream_id, s.latency_ms, s.generation_ms,
     s.user_agent, s.http_referer, s.session_id, s.attempts, coalesce(p.model, ''), coalesce(p.provider, ''),
-    r.credits, r.byok, k.creator
+    r.credits, r.byok, k.creator, s.credential
 FROM settlements s JOIN reservations r ON r.row = s.row LEFT JOIN price_versions p ON p.id = s.price
     LEFT JOIN keys k ON k.id = s.key
 WHERE s.row = ?1";
@@ -86,6 +87,7 @@ fn read(row: GenerationRow, charge: Amounts, found: &Row<'_>) -> rusqlite::Resul
             user_agent: found.get(23)?,
             http_referer: found.get(24)?,
             session_id: found.get(25)?,
+            credential: found.get::<_, Option<i64>>(32)?.map(CredentialId),
             attempts: found.get::<_, Option<String>>(26)?.as_deref().map(attempts).unwrap_or_default(),
         },
     };
@@ -104,7 +106,14 @@ fn read(row: GenerationRow, charge: Amounts, found: &Row<'_>) -> rusqlite::Resul
 }
 
 fn attempts(text: &str) -> Vec<Attempt> {
-    let rows: Vec<(String, Option<u16>, u64)> =
-        serde_json::from_str::<Value>(text).and_then(serde_json::from_value).unwrap_or_default();
-    rows.into_iter().map(|(provider, status, latency_ms)| Attempt { provider, status, latency_ms }).collect()
+    let rows: Vec<Value> = serde_json::from_str(text).unwrap_or_default();
+    let attempt = |row: Value| {
+        Some(Attempt {
+            provider: row[0].as_str()?.to_owned(),
+            status: row[1].as_u64().and_then(|status| u16::try_from(status).ok()),
+            latency_ms: row[2].as_u64()?,
+            credential: row[3].as_i64().map(CredentialId),
+        })
+    };
+    rows.into_iter().filter_map(attempt).collect()
 }

@@ -27,13 +27,10 @@ impl KeyStore for SqliteStore {
         Ok(account.filter(|account| usable(&account.key)).map(|account| {
             let key = &account.key;
             let reach = Reach::of(state.book.rules.guardrails_of(key));
-            Credential::Inference(InferenceKey {
-                id: key.id,
-                hash: key.hash,
-                workspace: key.workspace,
-                reach,
-                call_limits: key.call_limits,
-            })
+            let creator = || key.creator.and_then(|member| state.members.get(&member)).map(|it| it.user_id.as_str());
+            let credentials = state.credentials.of(key, creator);
+            let Key { id, hash, workspace, call_limits, .. } = *key;
+            Credential::Inference(InferenceKey { id, hash, workspace, reach, credentials, call_limits })
         }))
     }
 

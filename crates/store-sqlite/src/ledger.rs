@@ -1,14 +1,13 @@
 //! The ledger's intents on the book in memory and the queue to the disk.
 
 use async_trait::async_trait;
+use tollgate_domain::GenerationId;
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::ledger::{Amounts, Closed, Correction, Open, ReserveOutcome};
-use tollgate_domain::model::PriceVersion;
 use tollgate_domain::pricing::Cost;
 use tollgate_domain::usage::TokenUsage;
-use tollgate_domain::{GenerationId, Usd};
 use tollgate_store::{
-    Act, Admission, Change, Facts, GenerationRecord, Ledger, Outcome, Reservation, Reserve, Settled, Settlement,
+    Act, Admission, Change, Facts, GenerationRecord, Ledger, Outcome, Raise, Reservation, Reserve, Settled, Settlement,
     SettlementFacts, StoreError,
 };
 
@@ -59,7 +58,7 @@ impl Ledger for SqliteStore {
             if want.row.0 < state.low_row {
                 return Err(StoreError::Unavailable("the generation was numbered too long ago".to_owned()));
             }
-            match state.book.reserve(want.row, want.key, &want.bound, want.kind, now)? {
+            match state.book.reserve(want.row, want.key, &want.bound, want.tariff, now)? {
                 ReserveOutcome::Refused(refusal) => return Ok(Admission::Refused(refusal)),
                 ReserveOutcome::Rejected(rejected) => return Ok(Admission::Rejected(rejected)),
                 ReserveOutcome::AlreadyClosed => return Err(StoreError::Uncertain),
@@ -80,11 +79,12 @@ impl Ledger for SqliteStore {
         Ok(Admission::Granted(Reservation { row: want.row, id, key: want.key, admitted_at, hold, cap }))
     }
 
-    async fn raise(&self, row: GenerationRow, to: Usd, price: PriceVersion) -> Result<bool, StoreError> {
+    async fn raise(&self, raise: Raise) -> Result<bool, StoreError> {
+        let Raise { row, to, open_ended, price } = raise;
         self.check_writable()?;
         let ticket = {
             let (mut state, now) = self.lock_at();
-            if !state.book.raise(row, to, now?) {
+            if !state.book.raise(row, to, open_ended, now?) {
                 return Ok(false);
             }
             let Some(open) = state.book.open_at(row).cloned() else { return Ok(false) };

@@ -12,6 +12,7 @@ mod audit;
 mod catalogue;
 mod clock;
 mod committer;
+mod credentials;
 mod credits;
 mod engine;
 mod fold;

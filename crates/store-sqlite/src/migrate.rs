@@ -5,7 +5,7 @@ use tollgate_domain::KeyHash;
 
 use crate::engine::OpenError;
 
-const MIGRATIONS: [(i64, &str); 9] = [
+const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("../migrations/0001_initial.sql")),
     (2, include_str!("../migrations/0002_organization.sql")),
     (3, include_str!("../migrations/0003_rotation.sql")),
@@ -14,6 +14,7 @@ const MIGRATIONS: [(i64, &str); 9] = [
     (6, include_str!("../migrations/0006_management_keys.sql")),
     (8, include_str!("../migrations/0008_call_limits.sql")),
     (9, include_str!("../migrations/0009_audit.sql")),
+    (10, include_str!("../migrations/0010_credentials.sql")),
     (11, include_str!("../migrations/0011_limited_management_keys.sql")),
 ];
 
@@ -34,7 +35,7 @@ pub fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     if newest.is_some_and(|newest| newest > known) {
         return Err(OpenError::Newer);
     }
-    for (number, script) in MIGRATIONS {
+    for (number, script) in MIGRATIONS.iter().copied() {
         let checksum = KeyHash::of(script).to_string();
         let applied: Option<String> =
             tx.query_row("SELECT checksum FROM migrations WHERE number = ?1", [number], |row| row.get(0)).optional()?;

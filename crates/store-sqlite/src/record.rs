@@ -102,9 +102,9 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 const SETTLE: &str = "INSERT INTO settlements (row, epoch, outcome, key, workspace, admitted_at, credits, byok, price,
     cost_total, cost_prompt, metered, prompt, cached, cache_write, prompt_audio, completion, reasoning,
     completion_audio, completion_image, streamed, cancelled, finish_reason, native_finish, upstream_id, latency_ms,
-    generation_ms, user_agent, http_referer, session_id, attempts)
+    generation_ms, user_agent, http_referer, session_id, attempts, credential)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24,
-    ?25, ?26, ?27, ?28, ?29, ?30, ?31)";
+    ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32)";
 
 const CORRECT: &str =
     "INSERT INTO corrections (id, epoch, row, key, workspace, admitted_at, credits, byok, reason, created_at)
@@ -316,14 +316,20 @@ fn write_settlement(
         facts.http_referer,
         facts.session_id,
         attempts_text(&facts.attempts),
+        facts.credential.map(|credential| credential.0),
     ])
 }
 
-/// Attempts as JSON text: `[[provider, status, latency_ms], …]`.
+/// Attempts as JSON text: `[[provider, status, latency_ms], …]`, each with its credential where one has any.
 fn attempts_text(attempts: &[Attempt]) -> Option<String> {
     if attempts.is_empty() {
         return None;
     }
-    let rows: Vec<_> = attempts.iter().map(|a| (&a.provider, a.status, a.latency_ms)).collect();
+    if attempts.iter().all(|a| a.credential.is_none()) {
+        let rows: Vec<_> = attempts.iter().map(|a| (&a.provider, a.status, a.latency_ms)).collect();
+        return serde_json::to_string(&rows).ok();
+    }
+    let own = |a: &Attempt| a.credential.map(|credential| credential.0);
+    let rows: Vec<_> = attempts.iter().map(|a| (&a.provider, a.status, a.latency_ms, own(a))).collect();
     serde_json::to_string(&rows).ok()
 }

@@ -49,6 +49,7 @@ const NEWEST_ID: &str = "SELECT max(newest) FROM (
     SELECT max(id) AS newest FROM workspaces
     UNION ALL SELECT max(id) FROM members
     UNION ALL SELECT max(id) FROM guardrails
+    UNION ALL SELECT max(id) FROM credentials
 )";
 
 /// Reads everything, books what is lost, and writes both in one transaction.
@@ -112,6 +113,7 @@ pub fn recover(connection: &mut Connection, seed: &[u8; 32], now: Timestamp) -> 
         memberships: memberships.into_iter().map(|place| ((place.workspace, place.member), place)).collect(),
         key_guardrails: guarded.keys.into_iter().map(|assignment| (assignment.to, assignment)).collect(),
         member_guardrails: guarded.members.into_iter().map(|assignment| (assignment.to, assignment)).collect(),
+        credentials: crate::credentials::load(&tx)?,
         rollups,
         codes: crate::oauth::load(&tx)?.into_iter().map(|code| (code.hash, code)).collect(),
         used: HashMap::default(),
@@ -256,7 +258,8 @@ fn replay(
     let mut writer = Writer::new(db)?;
     for (row, open, price) in lost {
         let charge = open.hold;
-        let total = [charge.credits, charge.byok].into_iter().sum();
+        // The list price: under an own provider credential, the credits are the fee.
+        let total = if charge.byok == Usd::ZERO { charge.credits } else { charge.byok };
         let settlement = Settlement {
             row,
             outcome: Outcome::Lost,

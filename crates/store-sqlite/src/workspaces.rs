@@ -118,6 +118,7 @@ impl WorkspaceStore for SqliteStore {
                 statements.extend(state.drop_guardrail(guardrail));
             }
             statements.extend(state.revoke_keys_of(id, now, by));
+            statements.extend(state.drop_credentials_of(id, now));
             state.book.rules.remove_workspace(id);
             state.former_workspaces.insert(id, uuid);
             Ok(((), statements))

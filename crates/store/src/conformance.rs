@@ -8,9 +8,10 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tollgate_domain::credential::{CredentialId, Terms, TermsChange, TermsRefused};
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::key::{CallLimits, KeyChange, KeyRejected, NewKey, Powers};
-use tollgate_domain::ledger::{Amounts, MoneyKind, RefusalReason};
+use tollgate_domain::ledger::{Amounts, Fee, RefusalReason, Tariff};
 use tollgate_domain::model::{Endpoint, PriceVersion};
 use tollgate_domain::oauth::{
     Challenge, ChallengeMethod, CodeHash, ExchangeRefused, Grant, Proof, VerifierHash, WRONG_VERIFIERS_MAX,
@@ -18,13 +19,15 @@ use tollgate_domain::oauth::{
 use tollgate_domain::pricing::{Bound, Cost, OutputCap, PriceList};
 use tollgate_domain::time::LimitReset;
 use tollgate_domain::usage::{Metered, TokenUsage};
-use tollgate_domain::workspace::WorkspaceId;
+use tollgate_domain::workspace::{NewWorkspace, Preferences, WorkspaceId};
 use tollgate_domain::{KeyHash, KeyId, Price, Timestamp, Usd};
+use uuid::Uuid;
 
 use crate::{
-    Actor, Admission, Attempt, CatalogueStore, Credential, KeyQuery, KeyStore, KeyView, Ledger, ManagementStore,
-    NewCode, NewManagementKey, NewSecret, OAuthStore, Outcome, PricedEndpoint, Reservation, Reserve, Settlement,
-    SettlementFacts, Store, StoreError, WorkspaceRef, WorkspaceStore,
+    Actor, Admission, Attempt, CatalogueStore, Credential, CredentialChange, CredentialQuery, CredentialRefused,
+    CredentialStore, CredentialView, KeyQuery, KeyStore, KeyView, Ledger, ManagementStore, NewCode, NewCredential,
+    NewManagementKey, NewSecret, OAuthStore, Outcome, PageQuery, PricedEndpoint, Raise, Reservation, Reserve,
+    SealedSecret, Settlement, SettlementFacts, Store, StoreError, WorkspaceRef, WorkspaceStore,
 };
 
 /// A database of an engine, which the suite opens, closes and opens again. Its clock moves when it is told to.
@@ -55,6 +58,9 @@ pub async fn check<E: Engine>() {
     prices_are_versioned::<E>().await;
     a_code_buys_one_key::<E>().await;
     a_code_dies_of_guesses_and_of_age::<E>().await;
+    credentials_are_kept_sealed_and_in_order::<E>().await;
+    credentials_go_with_their_workspace::<E>().await;
+    both_kinds_of_money_are_held_and_lost::<E>().await;
 }
 
 const START: &str = "2026-03-31T12:00:00Z";
@@ -133,7 +139,11 @@ impl<E: Engine> Db<E> {
 fn want(row: GenerationRow, key: KeyId, nanos: i64) -> Reserve {
     let (fixed_picos, cap) = (Usd::from_nanos(nanos).picos(), OutputCap::Asked(1));
     let bound = Bound { prompt_tokens: 0, fixed_picos, completion: Price::ZERO, choices: 1, cap, open_ended: false };
-    Reserve { row, key, price: PriceVersion(1), bound, kind: MoneyKind::Credits }
+    Reserve { row, key, price: PriceVersion(1), bound, tariff: Tariff::Credits }
+}
+
+fn raise(row: GenerationRow, to: Amounts) -> Raise {
+    Raise { row, to, open_ended: false, price: PriceVersion(1) }
 }
 
 fn settlement(row: GenerationRow, nanos: i64) -> Settlement {
@@ -283,7 +293,7 @@ async fn a_hold_is_raised_within_its_budget<E: Engine>() {
     let db = Db::<E>::new().await;
     let key = db.key("raised", Some(100), None).await.key.id;
     let (first, second) = (db.granted(key, 40).await, db.granted(key, 30).await);
-    let raise = |row, nanos| db.store.raise(row, Usd::from_nanos(nanos), PriceVersion(1));
+    let raise = |row, nanos| db.store.raise(raise(row, Amounts::credits(Usd::from_nanos(nanos))));
     assert!(!raise(first.row, 71).await.unwrap(), "the other one holds 30 of 100");
     assert_eq!(db.balance("raised").await, (0, 70), "a refusal changes nothing");
     assert!(raise(first.row, 70).await.unwrap());
@@ -366,7 +376,11 @@ async fn a_generation_is_remembered_as_it_was<E: Engine>() {
         user_agent: Some("agent/1".to_owned()),
         http_referer: Some("https://example.org".to_owned()),
         session_id: Some("s".to_owned()),
-        attempts: vec![Attempt { provider: "p".to_owned(), status: Some(503), latency_ms: 7 }],
+        credential: Some(CredentialId(3)),
+        attempts: vec![
+            Attempt { provider: "p".to_owned(), status: Some(503), latency_ms: 7, credential: None },
+            Attempt { provider: "p".to_owned(), status: None, latency_ms: 8, credential: Some(CredentialId(3)) },
+        ],
     };
     let settled = Settlement { facts, price: offer.version, ..settlement(held.row, 12) };
     db.store.settle(settled.clone()).await.unwrap();
@@ -530,4 +544,148 @@ async fn a_code_dies_of_guesses_and_of_age<E: Engine>() {
     db.code("new").await;
     assert_eq!(db.exchange("old", "right", "k").await, Err(ExchangeRefused::Invalid), "it is forgotten");
     assert_eq!(db.names(0, 10, true).await, ["nearly"]);
+}
+
+fn sealed(text: &str) -> SealedSecret {
+    SealedSecret { label: format!("{text}..."), sealed: text.as_bytes().to_vec() }
+}
+
+impl<E: Engine> Db<E> {
+    async fn create_credential(
+        &self,
+        name: &str,
+        workspace: Option<WorkspaceId>,
+        terms: Terms,
+    ) -> Result<CredentialView, CredentialRefused> {
+        let uuid = Uuid::new_v5(&Uuid::nil(), name.as_bytes());
+        let terms = Terms { name: Some(name.to_owned()), ..terms };
+        let (provider, secret) = ("p".to_owned(), sealed(name));
+        let new = NewCredential { uuid, workspace, provider, secret, terms, sort_order: None };
+        self.store.create_credential(new, Actor::Operator.into()).await.unwrap()
+    }
+
+    /// What the key with this name may use, and the sealed secrets.
+    async fn usable(&self, key: &str) -> Vec<(String, Vec<u8>)> {
+        let Some(Credential::Inference(key)) = self.who(key).await else { panic!("the key lives") };
+        let held = key.credentials.iter().flat_map(|held| held.iter());
+        held.map(|held| (held.credential.terms.name.clone().unwrap_or_default(), held.sealed.clone())).collect()
+    }
+
+    async fn change_credential(
+        &self,
+        view: &CredentialView,
+        terms: TermsChange,
+        secret: Option<SealedSecret>,
+        sort_order: Option<i64>,
+    ) -> Result<CredentialView, CredentialRefused> {
+        let change = CredentialChange { terms, secret, sort_order };
+        self.store.update_credential(view.credential.uuid, change, &Actor::Operator).await.unwrap()
+    }
+}
+
+async fn credentials_are_kept_sealed_and_in_order<E: Engine>() {
+    let mut db = Db::<E>::new().await;
+    let home = db.workspace().await;
+    let (mine, _other) = (db.key("mine", None, None).await, db.key("other", None, None).await);
+    assert_eq!(db.usable("mine").await, []);
+    let first = db.create_credential("first", Some(home), Terms::default()).await.unwrap();
+    let only = Terms { allowed_keys: Some(vec![mine.key.hash]), ..Terms::default() };
+    let second = db.create_credential("second", Some(home), only).await.unwrap();
+    let everywhere = db.create_credential("everywhere", None, Terms::default()).await.unwrap();
+    assert_eq!((first.credential.sort_order, second.credential.sort_order), (0, 1));
+    assert_eq!((everywhere.workspace, everywhere.credential.sort_order), (None, 0));
+    let nowhere = db.create_credential("nowhere", Some(WorkspaceId(99)), Terms::default()).await;
+    assert_eq!(nowhere, Err(CredentialRefused::UnknownWorkspace));
+    let (stranger, nobody) = (KeyHash::of("stranger"), "user_nobody".to_owned());
+    let foreign = Terms { allowed_keys: Some(vec![stranger]), ..Terms::default() };
+    let foreign = db.create_credential("foreign", Some(home), foreign).await;
+    assert_eq!(foreign, Err(CredentialRefused::UnknownKey(stranger.to_string())));
+    let users = TermsChange { allowed_users: Some(Some(vec![nobody.clone()])), ..TermsChange::default() };
+    assert_eq!(
+        db.change_credential(&first, users, None, None).await,
+        Err(CredentialRefused::UnknownMember(nobody)),
+        "nobody has this id"
+    );
+    let empty = TermsChange { allowed_models: Some(Some(Vec::new())), ..TermsChange::default() };
+    assert_eq!(
+        db.change_credential(&first, empty, None, None).await,
+        Err(CredentialRefused::Terms(TermsRefused::List("allowed_models")))
+    );
+    // Another secret in its place, and another order.
+    let rotated = db.change_credential(&first, TermsChange::default(), Some(sealed("new")), Some(7)).await.unwrap();
+    assert_eq!((rotated.credential.label.as_str(), rotated.credential.sort_order), ("new...", 7));
+    assert_eq!(rotated.credential.uuid, first.credential.uuid);
+    let entry = |name: &str, secret: &str| (name.to_owned(), secret.as_bytes().to_vec());
+    let query = CredentialQuery { workspace: home, provider: Some("p".to_owned()) };
+    for _ in 0..2 {
+        let (seen, other) = (db.usable("mine").await, db.usable("other").await);
+        assert_eq!(seen, [entry("everywhere", "everywhere"), entry("second", "second"), entry("first", "new")]);
+        assert_eq!(other, [entry("everywhere", "everywhere"), entry("first", "new")]);
+        let listed = db.store.credentials(&query, PageQuery { offset: 1, limit: 1 }).await.unwrap();
+        assert_eq!((listed.items, listed.total), (vec![second.clone()], 3));
+        assert_eq!(db.store.credential(first.credential.uuid).await.unwrap(), Some(rotated.clone()));
+        db = db.reopened().await;
+    }
+    let elsewhere = CredentialQuery { provider: Some("q".to_owned()), ..query };
+    assert_eq!(db.store.credentials(&elsewhere, PageQuery { offset: 0, limit: 9 }).await.unwrap().total, 0);
+    // A key that is gone leaves the list as it is: nobody else may use what was for it alone.
+    db.store.delete_key(&mine.key.hash, &Actor::Operator).await.unwrap();
+    let off = TermsChange { disabled: Some(true), ..TermsChange::default() };
+    db.change_credential(&everywhere, off, None, None).await.unwrap();
+    assert!(db.store.delete_credential(first.credential.uuid, &Actor::Operator).await.unwrap());
+    assert!(!db.store.delete_credential(first.credential.uuid, &Actor::Operator).await.unwrap());
+    for _ in 0..2 {
+        assert_eq!(db.usable("other").await, []);
+        assert_eq!(db.store.credential(first.credential.uuid).await.unwrap(), None);
+        let left = db.store.credential(second.credential.uuid).await.unwrap().unwrap();
+        assert_eq!(left.credential.terms.allowed_keys, Some(vec![mine.key.hash]));
+        db = db.reopened().await;
+    }
+    db.engine.close(db.store).await;
+}
+
+async fn credentials_go_with_their_workspace<E: Engine>() {
+    let db = Db::<E>::new().await;
+    let new = NewWorkspace {
+        uuid: Uuid::from_u128(1),
+        name: "w".to_owned(),
+        slug: "w".to_owned(),
+        description: None,
+        preferences: Preferences::default(),
+    };
+    let away = db.store.create_workspace(new, Actor::Operator.into()).await.unwrap().unwrap().id;
+    let view = db.create_credential("away", Some(away), Terms::default()).await.unwrap();
+    db.key("home", None, None).await;
+    assert_eq!(db.usable("home").await, [], "it is another workspace's");
+    db.store.delete_workspace(away, &Actor::Operator).await.unwrap().unwrap();
+    let db = db.reopened().await;
+    assert_eq!(db.store.credential(view.credential.uuid).await.unwrap(), None);
+    db.engine.close(db.store).await;
+}
+
+async fn both_kinds_of_money_are_held_and_lost<E: Engine>() {
+    let db = Db::<E>::new().await;
+    let key = db.key("own", Some(100), None).await.key.id;
+    let five = Tariff::Byok(Fee::percent("5").unwrap());
+    let own = Reserve { tariff: five, ..want(db.store.next_generation(), key, 1_000) };
+    let Admission::Granted(held) = db.store.reserve(own).await.unwrap() else { panic!("the fee fits") };
+    assert_eq!(held.hold, Amounts { credits: Usd::from_nanos(50), byok: Usd::from_nanos(1_000) });
+    assert_eq!(db.store.reserve(own).await.unwrap(), Admission::Granted(held.clone()), "a repeat holds nothing more");
+    assert_eq!(db.balance("own").await, (0, 50));
+    // From one kind of money to another and back, where the budget has room.
+    let raise = |to| db.store.raise(raise(held.row, to));
+    assert!(!raise(Amounts::credits(Usd::from_nanos(101))).await.unwrap());
+    assert!(raise(Amounts::credits(Usd::from_nanos(90))).await.unwrap());
+    assert_eq!(db.balance("own").await, (0, 90));
+    let last = Amounts { credits: Usd::from_nanos(30), byok: Usd::from_nanos(600) };
+    assert!(raise(last).await.unwrap());
+    assert_eq!(db.balance("own").await, (0, 30));
+    let db = db.reopened().await;
+    let lost = db.store.generation(held.id.as_str()).await.unwrap().unwrap();
+    assert_eq!((lost.settlement.outcome, lost.settlement.charge, lost.hold), (Outcome::Lost, last, last));
+    assert!(lost.settlement.is_byok());
+    assert_eq!(lost.settlement.cost.total, last.byok, "what the provider asks for it");
+    let spend = db.view("own").await.unwrap().spend;
+    assert_eq!((spend.credits[0].nanos(), spend.byok[0].nanos()), (30, 600));
+    db.engine.close(db.store).await;
 }

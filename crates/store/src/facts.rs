@@ -8,7 +8,7 @@ use tollgate_domain::oauth::Grant;
 use tollgate_domain::time::LimitReset;
 use tollgate_domain::workspace::Workspace;
 
-use crate::{Audited, Facts, GuardrailView, KeyView};
+use crate::{Audited, CredentialView, Facts, GuardrailView, KeyView};
 
 fn word(reset: Option<LimitReset>) -> Option<&'static str> {
     reset.map(LimitReset::as_str)
@@ -91,6 +91,28 @@ impl Audited for GuardrailView {
             .with("ignored_providers", rules.ignored_providers.as_ref())
             .with("allowed_data_regions", rules.allowed_data_regions.as_ref());
         rules.switches.iter().fold(facts, |facts, (name, on)| facts.with(name.clone(), *on))
+    }
+}
+
+impl Audited for CredentialView {
+    fn facts(&self) -> Facts {
+        let credential = &self.credential;
+        let terms = &credential.terms;
+        let keys = terms.allowed_keys.as_ref().map(|keys| keys.iter().map(ToString::to_string).collect::<Vec<_>>());
+        Facts::default()
+            .with("provider", &credential.provider)
+            .with("name", terms.name.as_ref())
+            .with("label", &credential.label)
+            .with("disabled", terms.disabled)
+            .with("is_fallback", terms.is_fallback)
+            .with("is_required", terms.is_required)
+            .with("is_byok_only", terms.is_byok_only)
+            .with("allowed_api_key_hashes", keys.as_ref())
+            .with("allowed_models", terms.allowed_models.as_ref())
+            .with("allowed_user_ids", terms.allowed_users.as_ref())
+            .with("declared_region", terms.declared.region.map(tollgate_domain::guardrail::Region::as_str))
+            .with("declared_zdr", terms.declared.zero_data_retention)
+            .with("sort_order", credential.sort_order)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Keys and their balances.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tollgate_domain::guardrail::Reach;
 use tollgate_domain::key::{CallLimits, KeyChange, ManagementKey, NewKey};
@@ -9,7 +11,7 @@ use tollgate_domain::workspace::WorkspaceId;
 use tollgate_domain::{Key, KeyHash, KeyId, Timestamp, Usd};
 use uuid::Uuid;
 
-use crate::{Act, Actor, StoreError};
+use crate::{Act, Actor, HeldCredential, StoreError};
 
 /// What a presented secret turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct InferenceKey {
     pub reach: Option<Reach>,
     /// How often it may call.
     pub call_limits: CallLimits,
+    /// The provider credentials that it may use, in the order in which they are tried; `None` where there is none.
+    pub credentials: Option<Arc<[Arc<HeldCredential>]>>,
 }
 
 /// What a scope has spent, per kind of money and window, at one instant.

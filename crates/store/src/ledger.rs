@@ -1,13 +1,14 @@
 //! Reserve, then settle: the intents that move money.
 
 use async_trait::async_trait;
+use tollgate_domain::credential::CredentialId;
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::key::KeyRejected;
-use tollgate_domain::ledger::{Amounts, MoneyKind, Refusal, Spender};
+use tollgate_domain::ledger::{Amounts, Refusal, Spender, Tariff};
 use tollgate_domain::model::PriceVersion;
 use tollgate_domain::pricing::{Bound, Cost};
 use tollgate_domain::usage::Metered;
-use tollgate_domain::{GenerationId, KeyId, Timestamp, Usd};
+use tollgate_domain::{GenerationId, KeyId, Timestamp};
 
 use crate::{Act, StoreError};
 
@@ -22,8 +23,21 @@ pub struct Reserve {
     pub price: PriceVersion,
     /// What it can cost.
     pub bound: Bound,
-    /// Whose money it spends.
-    pub kind: MoneyKind,
+    /// Who pays for it, and what.
+    pub tariff: Tariff,
+}
+
+/// Another attempt of a call that is held already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raise {
+    /// The generation.
+    pub row: GenerationRow,
+    /// What the attempt can cost.
+    pub to: Amounts,
+    /// Whether that is no bound: see [`Bound::open_ended`].
+    pub open_ended: bool,
+    /// The price that it was computed with.
+    pub price: PriceVersion,
 }
 
 /// Money that is held for a call, durably. Exactly one of settle, release or (after a crash) expire ends it.
@@ -39,7 +53,7 @@ pub struct Reservation {
     /// When it was admitted, by the ledger's clock.
     pub admitted_at: Timestamp,
     /// What is held.
-    pub hold: Usd,
+    pub hold: Amounts,
     /// Completion tokens a choice that the provider may produce.
     pub cap: u64,
 }
@@ -100,6 +114,8 @@ pub struct Attempt {
     pub status: Option<u16>,
     /// Milliseconds until it answered or failed.
     pub latency_ms: u64,
+    /// The workspace's own provider credential that it was made under.
+    pub credential: Option<CredentialId>,
 }
 
 /// What is worth knowing of a generation besides its money.
@@ -125,6 +141,8 @@ pub struct SettlementFacts {
     pub http_referer: Option<String>,
     /// `session_id` of the request.
     pub session_id: Option<String>,
+    /// The workspace's own provider credential that the answer came under.
+    pub credential: Option<CredentialId>,
     /// Every try, in order.
     pub attempts: Vec<Attempt>,
 }
@@ -138,7 +156,7 @@ pub struct Settlement {
     pub outcome: Outcome,
     /// What it is charged.
     pub charge: Amounts,
-    /// The charge and its parts, as shown.
+    /// The list price and its parts: the charge itself, unless an own provider credential paid.
     pub cost: Cost,
     /// What it consumed, where anything is known.
     pub metered: Option<Metered>,
@@ -155,6 +173,14 @@ pub struct Settled {
     pub charge: Amounts,
     /// Whether this settlement is the one that counts.
     pub first: bool,
+}
+
+impl Settlement {
+    /// Whether a workspace's own provider credential paid the provider.
+    pub fn is_byok(&self) -> bool {
+        // Of what was lost, only the money is known.
+        self.facts.credential.is_some() || self.charge.byok != tollgate_domain::Usd::ZERO
+    }
 }
 
 /// A generation as it was recorded.
@@ -191,12 +217,12 @@ pub trait Ledger: Send + Sync {
     /// generation has ended already.
     async fn reserve(&self, want: Reserve) -> Result<Admission, StoreError>;
 
-    /// Holds `to` for a call that is held already, because its next attempt can cost more, at `price`. Whether that much
-    /// is held now, durably; `false` changes nothing.
+    /// Holds more, or another kind of money, for a call that is held already, because its next attempt can cost that. Whether
+    /// what is held now covers it, durably; `false` changes nothing.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] and [`StoreError::ClockJumped`]: what was held before still is; more may be.
-    async fn raise(&self, row: GenerationRow, to: Usd, price: PriceVersion) -> Result<bool, StoreError>;
+    /// [`StoreError::Unavailable`] and [`StoreError::ClockJumped`]: either what was held before is held, or what was asked for.
+    async fn raise(&self, raise: Raise) -> Result<bool, StoreError>;
 
     /// Ends a reservation at what the call cost, or at nothing. Booked at the first poll, durable when this returns; a
     /// caller that stops waiting leaves the settlement to the engine, which keeps trying. A repeat waits for the first.

@@ -10,6 +10,7 @@ mod catalogue;
 mod clock;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod credentials;
 mod credits;
 mod error;
 mod facts;
@@ -27,6 +28,10 @@ pub use activity::{Activity, ActivityQuery, ActivityRow, ActivityStore};
 pub use audit::{AuditEntry, AuditQuery, AuditStore, Audited, Change, Fact, Facts};
 pub use catalogue::{CatalogueStore, PricedEndpoint};
 pub use clock::{Clock, Reading, SystemClock};
+pub use credentials::{
+    CredentialChange, CredentialQuery, CredentialRefused, CredentialStore, CredentialView, HeldCredential,
+    NewCredential, SealedSecret,
+};
 pub use credits::{CreditStore, Credits};
 pub use error::StoreError;
 pub use guardrails::{
@@ -34,7 +39,8 @@ pub use guardrails::{
 };
 pub use keys::{Credential, InferenceKey, KeyQuery, KeySpend, KeyStore, KeyView, Rotation};
 pub use ledger::{
-    Admission, Attempt, GenerationRecord, Ledger, Outcome, Reservation, Reserve, Settled, Settlement, SettlementFacts,
+    Admission, Attempt, GenerationRecord, Ledger, Outcome, Raise, Reservation, Reserve, Settled, Settlement,
+    SettlementFacts,
 };
 pub use management::{ManagementStore, NewManagementKey};
 pub use members::{MemberRefused, MemberStore, NewMember, WorkspaceMember};
@@ -51,6 +57,7 @@ pub trait Store:
     + WorkspaceStore
     + MemberStore
     + GuardrailStore
+    + CredentialStore
     + CreditStore
     + ActivityStore
     + OAuthStore
@@ -66,6 +73,7 @@ impl<T> Store for T where
         + WorkspaceStore
         + MemberStore
         + GuardrailStore
+        + CredentialStore
         + CreditStore
         + ActivityStore
         + OAuthStore

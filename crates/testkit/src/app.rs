@@ -147,8 +147,17 @@ impl TestApp {
 
     /// The same, with a changed configuration.
     pub async fn restart_with(mut self, change: impl FnOnce(&mut Config)) -> Self {
-        let (folder, provider, clock) = (self.folder.take().unwrap(), self.provider.clone(), Arc::clone(&self.clock));
         self.shut_down().await;
+        self.start_again_with(change).await
+    }
+
+    /// Starts a server that was stopped again, on the same database.
+    pub async fn start_again(self) -> Self {
+        self.start_again_with(|_| {}).await
+    }
+
+    async fn start_again_with(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        let (folder, provider, clock) = (self.folder.take().unwrap(), self.provider.clone(), Arc::clone(&self.clock));
         Self::boot(folder, provider, clock, change, Limits::default(), Arc::new(NoSteps)).await
     }
 

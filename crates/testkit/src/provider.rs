@@ -61,6 +61,9 @@ struct Shared {
     script: Mutex<Script>,
     calls: AtomicU64,
     bodies: Mutex<Vec<Value>>,
+    bearers: Mutex<Vec<String>>,
+    /// What it does with calls under some credentials, in the place of what it does with others.
+    scripts: Mutex<HashMap<String, Script>>,
     served: Mutex<(u64, u64)>,
     held: AtomicU64,
     most_held: AtomicU64,
@@ -86,6 +89,8 @@ impl Provider {
             script: Mutex::new(Script::Answer { prompt: 10, completion: 5 }),
             calls: AtomicU64::new(0),
             bodies: Mutex::new(Vec::new()),
+            bearers: Mutex::new(Vec::new()),
+            scripts: Mutex::new(HashMap::new()),
             served: Mutex::new((0, 0)),
             held: AtomicU64::new(0),
             most_held: AtomicU64::new(0),
@@ -110,6 +115,16 @@ impl Provider {
     /// What it does from now on.
     pub fn script(&self, script: Script) {
         *self.shared.script.lock() = script;
+    }
+
+    /// What it does from now on with calls under this credential.
+    pub fn script_for(&self, bearer: &str, script: Script) {
+        self.shared.scripts.lock().insert(bearer.to_owned(), script);
+    }
+
+    /// The credentials of the calls that came since this was last asked, in order; empty where there was none.
+    pub fn take_bearers(&self) -> Vec<String> {
+        std::mem::take(&mut self.shared.bearers.lock())
     }
 
     /// How many calls came.
@@ -159,14 +174,16 @@ impl Provider {
 async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut buffer = Vec::new();
     loop {
-        let Some(body) = read_call(&mut stream, &mut buffer).await? else { return Ok(()) };
+        let Some((bearer, body)) = read_call(&mut stream, &mut buffer).await? else { return Ok(()) };
         let request: Value = serde_json::from_slice(&body).unwrap_or_default();
         let streamed = request["stream"] == json!(true);
-        let script = shared.script.lock().clone();
+        let own = shared.scripts.lock().get(&bearer).cloned();
+        let script = own.unwrap_or_else(|| shared.script.lock().clone());
         let mut gate = shared.gate.subscribe();
         gate.mark_unchanged();
         let name = request["user"].as_str().unwrap_or_default().to_owned();
         shared.bodies.lock().push(request);
+        shared.bearers.lock().push(bearer);
         shared.calls.fetch_add(1, Ordering::SeqCst);
         shared.arrived.notify_waiters();
         match script {
@@ -302,20 +319,24 @@ async fn whole(stream: &mut TcpStream, status: u16, body: &str) -> std::io::Resu
     stream.write_all(format!("{head}{body}").as_bytes()).await
 }
 
-/// One call's body; `None` when the gateway closed the connection.
-async fn read_call(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<Option<Vec<u8>>> {
+/// One call's credential and body; `None` when the gateway closed the connection.
+async fn read_call(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> std::io::Result<Option<(String, Vec<u8>)>> {
     loop {
         if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-            let head = String::from_utf8_lossy(&buffer[..end]).to_lowercase();
-            let length: usize = head
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length:"))
-                .and_then(|value| value.trim().parse().ok())
-                .unwrap_or(0);
+            let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
+            let value = |name: &str| {
+                let of_name = |line: &str| {
+                    let (key, value) = line.split_once(':')?;
+                    key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+                };
+                head.lines().find_map(of_name).unwrap_or_default()
+            };
+            let length: usize = value("content-length").parse().unwrap_or(0);
+            let bearer = value("authorization").strip_prefix("Bearer ").unwrap_or_default().to_owned();
             if buffer.len() >= end + 4 + length {
                 let body = buffer[end + 4..end + 4 + length].to_vec();
                 buffer.drain(..end + 4 + length);
-                return Ok(Some(body));
+                return Ok(Some((bearer, body)));
             }
         }
         if stream.read_buf(buffer).await? == 0 {

@@ -16,7 +16,7 @@ pub struct Generation {
     pub total_cost: Amount,
     /// What the provider credential's owner paid the provider, USD; 0 unless BYOK.
     pub upstream_inference_cost: Option<Amount>,
-    /// The same as `total_cost` unless BYOK, USD.
+    /// The same as `total_cost`, USD: under an own provider credential, the fee.
     pub usage: Amount,
     /// RFC 3339, UTC: when it was admitted.
     pub created_at: String,

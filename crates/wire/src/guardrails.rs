@@ -31,13 +31,13 @@ pub struct Guardrail {
     pub allowed_providers: Option<Vec<String>>,
     /// Providers that may not answer.
     pub ignored_providers: Option<Vec<String>>,
-    /// `global`, `europe`, `us`: where data may go. Stored for clients.
+    /// `global`, `europe`, `us`: the only regions where data may be processed, as providers declare them.
     pub allowed_data_regions: Option<Vec<String>>,
     /// Always null: filters are not enforced here, and so not accepted.
     pub content_filters: Option<Vec<serde_json::Value>>,
     /// Always null, for the same reason.
     pub content_filter_builtins: Option<Vec<serde_json::Value>>,
-    /// Switches of the hosted service, stored for clients.
+    /// Switches: see [`Switches`].
     #[serde(flatten)]
     pub switches: Switches,
     /// RFC 3339, UTC.
@@ -46,11 +46,11 @@ pub struct Guardrail {
     pub updated_at: Option<String>,
 }
 
-/// Switches of the hosted service: stored and returned.
+/// Switches. Those of ZDR leave the providers that declare to keep nothing; the others are stored and returned.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Switches {
-    /// Deprecated.
+    /// Of all models. Deprecated.
     pub enforce_zdr: Option<bool>,
     /// Of Anthropic's models.
     pub enforce_zdr_anthropic: Option<bool>,

@@ -6,6 +6,7 @@
 
 mod activity;
 mod audit;
+mod byok;
 #[cfg(feature = "openapi")]
 mod chat;
 mod current_key;
@@ -25,6 +26,7 @@ mod workspaces;
 
 pub use activity::ActivityItem;
 pub use audit::{Adjust, Adjusted, AuditActor, AuditEntry};
+pub use byok::{ByokKey, ByokTerms, CreateByokKey, UpdateByokKey};
 #[cfg(feature = "openapi")]
 pub use chat::{ChatChoice, ChatCompletion, ChatEvent, ChatMessage, ChatRequest, ProviderChoice};
 pub use current_key::{CurrentKey, FreeModelDailyRequests, KeyBudget, RateLimit};

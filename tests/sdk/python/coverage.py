@@ -13,11 +13,11 @@ from urllib.parse import urljoin
 from check import BASE_URL, operation, plain
 from client import called, offered
 
-for _script in ["openrouter_keys", "openrouter_organization", "openrouter_catalogue", "openrouter_oauth"]:
+for _script in ["openrouter_keys", "openrouter_organization", "openrouter_catalogue", "openrouter_oauth", "openrouter_byok"]:
     importlib.import_module(_script)
 
 # What the server serves, and each SDK must find.
-RESOURCES = ["api_keys", "credits", "workspaces", "guardrails", "organization", "models", "providers", "o_auth"]
+RESOURCES = ["api_keys", "credits", "workspaces", "guardrails", "organization", "models", "providers", "o_auth", "byok"]
 
 REASONS = json.loads((Path(__file__).parent.parent / "not_served.json").read_text(encoding="utf-8"))
 

@@ -276,7 +276,7 @@ RULES = {
     "ignored_models": ["tollgate/bad"],
     "allowed_providers": None,
     "ignored_providers": ["nobody"],
-    "enforce_zdr": True,
+    "enforce_zdr": False,
     "enforce_zdr_anthropic": False,
     "enforce_zdr_google": True,
     "enforce_zdr_openai": False,

@@ -8,11 +8,11 @@ import { BASE_URL, operation, plain } from "./check.mjs";
 import { called, offered } from "./client.mjs";
 
 // One after the other: each wants to be alone with the keys.
-const SCRIPTS = ["./keys.mjs", "./organization.mjs", "./catalogue.mjs", "./oauth.mjs"];
+const SCRIPTS = ["./keys.mjs", "./organization.mjs", "./catalogue.mjs", "./oauth.mjs", "./byok.mjs"];
 for (const script of SCRIPTS) await import(script);
 
 /** What the server serves, and each SDK must find. */
-const RESOURCES = ["apiKeys", "credits", "workspaces", "guardrails", "organization", "models", "providers", "oAuth"];
+const RESOURCES = ["apiKeys", "credits", "workspaces", "guardrails", "organization", "models", "providers", "oAuth", "byok"];
 /** Of the SDK's own, without a request. */
 const HELPERS = ["oAuth.createAuthorizationUrl", "oAuth.createSHA256CodeChallenge"];
 

@@ -251,7 +251,7 @@ const [keyRail, memberRail] = await operation("guardrails.create", async () => {
     ignoredModels: ["tollgate/bad"],
     allowedProviders: null,
     ignoredProviders: ["nobody"],
-    enforceZdr: true,
+    enforceZdr: false,
     enforceZdrAnthropic: false,
     enforceZdrGoogle: true,
     enforceZdrOpenai: false,

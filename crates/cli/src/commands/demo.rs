@@ -44,6 +44,8 @@ pub fn configuration(listen: &str, database: &std::path::Path) -> Config {
         api_key_env: None,
         api_key_file: None,
         output_cap_field: CapFieldConfig::default(),
+        region: None,
+        zero_data_retention: None,
     }];
     config.models = vec![ModelConfig {
         id: MODEL.to_owned(),

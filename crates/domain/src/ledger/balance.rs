@@ -39,6 +39,23 @@ impl Amounts {
         Self { credits, byok: Usd::ZERO }
     }
 
+    /// What of it counts in a budget that includes BYOK usage, or does not.
+    pub fn counted(&self, include_byok: bool) -> Usd {
+        if include_byok { [self.credits, self.byok].into_iter().sum() } else { self.credits }
+    }
+
+    /// Whether a hold of this is one for `wanted`: as much at least, and no BYOK usage where none is wanted.
+    pub fn covers(&self, wanted: &Self) -> bool {
+        let alike = (self.byok == Usd::ZERO) == (wanted.byok == Usd::ZERO);
+        alike && self.credits >= wanted.credits && self.byok >= wanted.byok
+    }
+
+    /// No more than `most` of each kind.
+    #[must_use]
+    pub fn at_most(&self, most: &Self) -> Self {
+        Self { credits: self.credits.min(most.credits), byok: self.byok.min(most.byok) }
+    }
+
     /// The amount of `kind`.
     pub const fn of(&self, kind: MoneyKind) -> Usd {
         match kind {

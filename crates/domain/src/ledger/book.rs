@@ -6,7 +6,7 @@
 use foldhash::{HashMap, HashSet};
 
 use super::closed::ClosedRows;
-use super::{Amounts, Balance, BudgetState, Decision, MoneyKind, Refusal, Rules, decide};
+use super::{Amounts, Balance, BudgetState, Decision, Refusal, Rules, Tariff, decide};
 use crate::generation::GenerationRow;
 use crate::key::{Key, KeyChange, KeyId, KeyRejected};
 use crate::member::MemberId;
@@ -75,7 +75,7 @@ pub enum ReserveOutcome {
     /// Held, or already held by the same intent.
     Granted {
         /// What is held.
-        hold: Usd,
+        hold: Amounts,
         /// The output cap in tokens a choice.
         cap: u64,
     },
@@ -218,15 +218,16 @@ impl Book {
         row: GenerationRow,
         key: KeyId,
         bound: &Bound,
-        kind: MoneyKind,
+        tariff: Tariff,
         now: Timestamp,
     ) -> Result<ReserveOutcome, MoneyError> {
         if self.closed.contains(row) {
             return Ok(ReserveOutcome::AlreadyClosed);
         }
         if let Some(open) = self.open.get(&row) {
-            let hold = open.hold.of(kind);
-            let cap = bound.cap_within(hold).unwrap_or(0).min(bound.cap.most());
+            let hold = open.hold;
+            let list = hold.of(tariff.list_kind()).picos().min(tariff.list_within(hold.credits, false));
+            let cap = bound.cap_within(list).unwrap_or(0).min(bound.cap.most());
             return Ok(ReserveOutcome::Granted { hold, cap });
         }
         let usable = self.keys.get(&key).ok_or(KeyRejected::Unknown).and_then(|account| {
@@ -241,29 +242,27 @@ impl Book {
                 return Ok(ReserveOutcome::Rejected(rejected));
             }
         };
-        match decide(&self.budgets(key, now), bound, kind)? {
+        match decide(&self.budgets(key, now), bound, tariff)? {
             Decision::Refused(refusal) => {
                 // Whoever asks again asks as another generation.
                 self.closed.insert(row);
                 Ok(ReserveOutcome::Refused(refusal))
             }
             Decision::Granted { hold, cap } => {
-                let amounts = match kind {
-                    MoneyKind::Credits => Amounts::credits(hold),
-                    MoneyKind::Byok => Amounts { credits: Usd::ZERO, byok: hold },
-                };
-                self.restore_open(row, Open { spender, admitted_at: now, hold: amounts });
+                self.restore_open(row, Open { spender, admitted_at: now, hold });
                 Ok(ReserveOutcome::Granted { hold, cap })
             }
         }
     }
 
-    /// Holds `to` of credits instead of what is held, if its key is still usable and every budget has room for the rest.
-    /// Whether at least `to` is held; otherwise nothing changed.
-    pub fn raise(&mut self, row: GenerationRow, to: Usd, now: Timestamp) -> bool {
+    /// Holds `to` instead of what is held, unless that covers it, if its key is still usable and every budget has room for
+    /// what counts more there. Whether `to` is covered; otherwise nothing changed.
+    ///
+    /// What was held of another kind of money goes: the attempt that it was held for cost nothing. What is `open_ended` is no
+    /// bound, and goes on only where none of it counts in any budget.
+    pub fn raise(&mut self, row: GenerationRow, to: Amounts, open_ended: bool, now: Timestamp) -> bool {
         let Some(open) = self.open.get(&row).cloned() else { return false };
-        let more = Usd::left_of(to, open.hold.credits);
-        if more <= Usd::ZERO {
+        if open.hold.covers(&to) {
             return true;
         }
         let key = open.spender.key;
@@ -273,14 +272,22 @@ impl Book {
         let (windows, present) = (Windows::at(open.admitted_at), Windows::at(now));
         // It is booked where it was admitted: once that window has ended, nobody knows any more what fits there.
         let fits = |state: &BudgetState| {
-            let kind = WindowKind::of(state.budget.reset);
-            !state.counts(MoneyKind::Credits) || (windows.of(kind) == present.of(kind) && more <= state.free())
+            let (kind, include_byok) = (WindowKind::of(state.budget.reset), state.budget.include_byok);
+            let counts = include_byok || to.credits > Usd::ZERO || to.byok == Usd::ZERO;
+            if open_ended && counts {
+                return false;
+            }
+            let more = Usd::left_of(to.counted(include_byok), open.hold.counted(include_byok));
+            more <= Usd::ZERO || (windows.of(kind) == present.of(kind) && more <= state.free())
         };
         if !usable || !self.budgets(key, now).iter().all(fits) {
             return false;
         }
-        self.each_balance(&open.spender, |balance| balance.hold(Amounts::credits(more), &windows));
-        self.open.insert(row, Open { hold: Amounts { credits: to, ..open.hold }, ..open });
+        self.each_balance(&open.spender, |balance| {
+            balance.unhold(open.hold, &windows);
+            balance.hold(to, &windows);
+        });
+        self.open.insert(row, Open { hold: to, ..open });
         true
     }
 
@@ -333,6 +340,7 @@ mod tests {
     use crate::Price;
     use crate::guardrail::{Guardrail, GuardrailBudget, GuardrailId, GuardrailRules};
     use crate::key::{CallLimits, KeyHash, NewKey};
+    use crate::ledger::{Fee, MoneyKind};
     use crate::pricing::{MediaUnits, OutputCap, PriceList};
     use crate::time::LimitReset;
     use crate::workspace::{NewWorkspace, Preferences, Workspace, WorkspaceBudget};
@@ -367,14 +375,14 @@ mod tests {
         .into_workspace(WorkspaceId(1), Timestamp::default())
     }
 
-    fn guardrail(limit: Option<i64>) -> Guardrail {
+    fn guardrail(limit: Option<i64>, include_byok: bool) -> Guardrail {
         let reset = LimitReset::Monthly;
         let budget = limit.map(|limit| GuardrailBudget { limit: Usd::from_nanos(limit), reset });
         Guardrail {
             id: GuardrailId(1),
             uuid: Uuid::nil(),
             workspace: WorkspaceId(1),
-            rules: GuardrailRules { budget, ..GuardrailRules::default() },
+            rules: GuardrailRules { budget, include_byok, ..GuardrailRules::default() },
             created_at: Timestamp::default(),
             updated_at: None,
         }
@@ -390,20 +398,27 @@ mod tests {
         Reserve {
             row: i64,
             amount: u64,
+            tariff: Tariff,
         },
         Raise {
             row: i64,
             to: i64,
+            tariff: Tariff,
         },
+        /// At what was held, or at so much less of each kind.
         Settle {
             row: i64,
-            charge: i64,
+            less: i64,
         },
         Limit(Option<i64>),
+        /// Whether BYOK usage counts in the key's limit.
+        Include(bool),
+        /// Whether it counts in the workspace's budgets.
+        IncludeInWorkspace(bool),
         /// The budget of the workspace for a kind of window.
         Workspace(WindowKind, Option<i64>),
-        /// The monthly budget of the guardrail that the key's member has.
-        Member(Option<i64>),
+        /// The monthly budget of the guardrail that the key's member has, and whether BYOK usage counts in it.
+        Member(Option<i64>, bool),
         Credits(Option<i64>),
         Reset(Option<LimitReset>),
         Wait {
@@ -418,14 +433,20 @@ mod tests {
             Just(Some(LimitReset::Weekly)),
             Just(Some(LimitReset::Monthly))
         ];
+        let tariff = || {
+            let fee = prop_oneof![Just("0"), Just("5"), Just("100")];
+            prop_oneof![Just(Tariff::Credits), fee.prop_map(|percent| Tariff::Byok(Fee::percent(percent).unwrap()))]
+        };
         let step = prop_oneof![
-            6 => (0_i64..24, 0_u64..60).prop_map(|(row, amount)| Step::Reserve { row, amount }),
-            2 => (0_i64..24, 0_i64..90).prop_map(|(row, to)| Step::Raise { row, to }),
-            6 => (0_i64..24, 0_i64..80).prop_map(|(row, charge)| Step::Settle { row, charge }),
+            6 => (0_i64..24, 0_u64..60, tariff()).prop_map(|(row, amount, tariff)| Step::Reserve { row, amount, tariff }),
+            3 => (0_i64..24, 0_i64..90, tariff()).prop_map(|(row, to, tariff)| Step::Raise { row, to, tariff }),
+            6 => (0_i64..24, 0_i64..30).prop_map(|(row, less)| Step::Settle { row, less }),
             1 => proptest::option::of(0_i64..300).prop_map(Step::Limit),
+            1 => any::<bool>().prop_map(Step::Include),
+            1 => any::<bool>().prop_map(Step::IncludeInWorkspace),
             1 => (0_usize..4, proptest::option::of(0_i64..300))
                 .prop_map(|(window, limit)| Step::Workspace(WindowKind::ALL[window], limit)),
-            1 => proptest::option::of(0_i64..300).prop_map(Step::Member),
+            1 => (proptest::option::of(0_i64..300), any::<bool>()).prop_map(|(limit, byok)| Step::Member(limit, byok)),
             1 => proptest::option::of(0_i64..900).prop_map(Step::Credits),
             1 => reset.prop_map(Step::Reset),
             2 => (0_i64..20 * 86_400_000_000).prop_map(|micros| Step::Wait { micros }),
@@ -443,13 +464,50 @@ mod tests {
         home.budgets = home.budgets.with(WindowKind::Lifetime, limit, Uuid::nil(), now).unwrap();
         book.rules.put_workspace(home);
         let row = GenerationRow(1);
-        book.reserve(row, KeyId(1), &bound(40), MoneyKind::Credits, now).unwrap();
+        book.reserve(row, KeyId(1), &bound(40), Tariff::Credits, now).unwrap();
         let away = KeyChange { workspace: Some(WorkspaceId(2)), ..KeyChange::default() };
         book.change_key(KeyId(1), away, now);
-        assert!(!book.raise(row, Usd::from_nanos(60), now), "50 is all that the first workspace has");
+        assert!(
+            !book.raise(row, Amounts::credits(Usd::from_nanos(60)), false, now),
+            "50 is all that the first workspace has"
+        );
         let held = book.balance(Scope::Workspace(WorkspaceId(1))).unwrap();
         let windows = Windows::at(now);
         assert_eq!(held.held(MoneyKind::Credits, WindowKind::Lifetime, &windows), Usd::from_nanos(40));
+    }
+
+    #[test]
+    fn a_call_goes_on_under_a_credential_where_its_list_price_would_not_fit_twice() {
+        let mut book = Book::default();
+        book.insert_key(Key { include_byok_in_limit: true, ..key(Some(100), None) });
+        let now = Timestamp::from_micros(1_700_000_000_000_000);
+        let row = GenerationRow(1);
+        book.reserve(row, KeyId(1), &bound(60), Tariff::Credits, now).unwrap();
+        let own = Tariff::Byok(Fee::percent("5").unwrap()).charge(60_000).unwrap();
+        assert!(book.raise(row, own, false, now), "60 of credits go, 63 come");
+        assert_eq!(book.open_at(row).unwrap().hold, own);
+        assert!(
+            !book.raise(row, Tariff::Byok(Fee::percent("100").unwrap()).charge(60_000).unwrap(), false, now),
+            "120 do not fit"
+        );
+        assert!(book.raise(row, Amounts::credits(Usd::from_nanos(100)), false, now), "and back");
+        assert_eq!(book.open_at(row).unwrap().hold, Amounts::credits(Usd::from_nanos(100)));
+    }
+
+    #[test]
+    fn what_has_no_bound_does_not_move_to_where_a_budget_counts_it() {
+        let mut book = Book::default();
+        book.insert_key(key(Some(100), None));
+        let (now, row, free) =
+            (Timestamp::from_micros(1_700_000_000_000_000), GenerationRow(1), Tariff::Byok(Fee::NONE));
+        let call = Bound { open_ended: true, ..bound(60) };
+        let outcome = book.reserve(row, KeyId(1), &call, free, now).unwrap();
+        assert!(matches!(outcome, ReserveOutcome::Granted { .. }), "nothing of it counts");
+        assert!(!book.raise(row, Amounts::credits(Usd::from_nanos(1)), true, now));
+        assert!(!book.raise(row, Tariff::Byok(Fee::percent("5").unwrap()).charge(70_000).unwrap(), true, now));
+        assert!(book.raise(row, free.charge(70_000).unwrap(), true, now));
+        book.change_key(KeyId(1), KeyChange { limit: Some(None), ..KeyChange::default() }, now);
+        assert!(book.raise(row, Amounts::credits(Usd::from_nanos(1)), true, now), "without a budget it may");
     }
 
     proptest! {
@@ -461,8 +519,8 @@ mod tests {
             book.rules.put_workspace(workspace());
             book.rules.assign_member(MemberId(1), Some(GuardrailId(1)));
             let mut now = Timestamp::from_micros(1_700_000_000_000_000);
-            let mut holds: HashMap<i64, (Timestamp, i64)> = HashMap::default();
-            let mut entries: Vec<(Timestamp, i64)> = Vec::new();
+            let mut holds: HashMap<i64, (Timestamp, Amounts)> = HashMap::default();
+            let mut entries: Vec<(Timestamp, Amounts)> = Vec::new();
             let mut closed: HashSet<i64> = HashSet::default();
             for step in steps {
                 match step {
@@ -470,6 +528,15 @@ mod tests {
                     Step::Limit(limit) => {
                         let limit = Some(limit.map(Usd::from_nanos));
                         book.change_key(KeyId(1), KeyChange { limit, ..KeyChange::default() }, now);
+                    }
+                    Step::Include(include) => {
+                        let change = KeyChange { include_byok_in_limit: Some(include), ..KeyChange::default() };
+                        book.change_key(KeyId(1), change, now);
+                    }
+                    Step::IncludeInWorkspace(include) => {
+                        let mut changed = book.rules.workspace(WorkspaceId(1)).unwrap().clone();
+                        changed.budgets.include_byok = include;
+                        book.rules.put_workspace(changed);
                     }
                     Step::Workspace(window, limit) => {
                         let mut changed = book.rules.workspace(WorkspaceId(1)).unwrap().clone();
@@ -481,15 +548,15 @@ mod tests {
                         }
                         book.rules.put_workspace(changed);
                     }
-                    Step::Member(limit) => book.rules.put_guardrail(guardrail(limit)),
+                    Step::Member(limit, include_byok) => book.rules.put_guardrail(guardrail(limit, include_byok)),
                     Step::Credits(credits) => book.rules.credits = credits.map(Usd::from_nanos),
                     Step::Reset(reset) => {
                         let change = KeyChange { limit_reset: Some(reset), ..KeyChange::default() };
                         book.change_key(KeyId(1), change, now);
                     }
-                    Step::Reserve { row, amount } => {
+                    Step::Reserve { row, amount, tariff } => {
                         let repeat = holds.contains_key(&row);
-                        let outcome = book.reserve(GenerationRow(row), KeyId(1), &bound(amount), MoneyKind::Credits, now).unwrap();
+                        let outcome = book.reserve(GenerationRow(row), KeyId(1), &bound(amount), tariff, now).unwrap();
                         if closed.contains(&row) {
                             prop_assert_eq!(outcome, ReserveOutcome::AlreadyClosed);
                             continue;
@@ -498,31 +565,44 @@ mod tests {
                             closed.insert(row);
                         }
                         if let (ReserveOutcome::Granted { hold, .. }, false) = (outcome, repeat) {
-                            holds.insert(row, (now, hold.nanos()));
+                            prop_assert_eq!(hold, tariff.charge(i128::from(amount) * 1_000).unwrap());
+                            holds.insert(row, (now, hold));
                             for state in book.budgets(KeyId(1), now) {
-                                prop_assert!(hold == Usd::ZERO || state.free() >= Usd::ZERO, "granted over: {state:?}");
+                                let counted = hold.counted(state.budget.include_byok);
+                                prop_assert!(counted == Usd::ZERO || state.free() >= Usd::ZERO, "granted over: {state:?}");
                             }
                         }
                     }
-                    Step::Raise { row, to } => {
+                    Step::Raise { row, to, tariff } => {
                         let budgets = book.budgets(KeyId(1), now);
-                        let raised = book.raise(GenerationRow(row), Usd::from_nanos(to), now);
+                        let to = tariff.charge(i128::from(to) * 1_000).unwrap();
+                        let raised = book.raise(GenerationRow(row), to, false, now);
                         let Some((at, held)) = holds.get_mut(&row) else {
                             prop_assert!(!raised);
                             continue;
                         };
-                        let more = to - *held;
+                        let covered = held.covers(&to);
                         let fits = budgets.iter().all(|state| {
+                            let include = state.budget.include_byok;
+                            let more = to.counted(include).nanos() - held.counted(include).nanos();
                             let window = WindowKind::of(state.budget.reset);
                             let same = Windows::at(*at).of(window) == Windows::at(now).of(window);
-                            same && more <= state.free().nanos()
+                            more <= 0 || (same && more <= state.free().nanos())
                         });
-                        prop_assert_eq!(raised, more <= 0 || fits);
-                        *held = if raised { to.max(*held) } else { *held };
+                        prop_assert_eq!(raised, covered || fits);
+                        if raised && !covered {
+                            for (before, after) in budgets.iter().zip(book.budgets(KeyId(1), now)) {
+                                prop_assert!(after.free() >= before.free().min(Usd::ZERO), "raised over: {after:?}");
+                            }
+                            *held = to;
+                        }
+                        prop_assert!(!raised || held.covers(&to));
                     }
-                    Step::Settle { row, charge } => {
-                        let charge = holds.get(&row).map_or(charge, |(_, hold)| charge.min(*hold));
-                        let outcome = book.settle(GenerationRow(row), Amounts::credits(Usd::from_nanos(charge)));
+                    Step::Settle { row, less } => {
+                        let hold = holds.get(&row).map_or_else(Amounts::default, |(_, hold)| *hold);
+                        let part = |held: Usd| Usd::from_nanos((held.nanos() - less).max(0));
+                        let charge = Amounts { credits: part(hold.credits), byok: part(hold.byok) };
+                        let outcome = book.settle(GenerationRow(row), charge);
                         match holds.remove(&row) {
                             Some((at, _)) => {
                                 prop_assert!(matches!(outcome, Closed::Now(_)));
@@ -537,15 +617,16 @@ mod tests {
                 for scope in
                     [Scope::Account, Scope::Workspace(WorkspaceId(1)), Scope::Key(KeyId(1)), Scope::Member(MemberId(1))]
                 {
-                    for window in WindowKind::ALL {
+                    for (kind, window) in MoneyKind::ALL.into_iter().flat_map(|kind| WindowKind::ALL.map(|window| (kind, window))) {
                         let here = |at: Timestamp| Windows::at(at).of(window) == windows.of(window);
-                        let spent: i64 = entries.iter().filter(|(at, _)| here(*at)).map(|(_, charge)| charge).sum();
-                        let held: i64 = holds.values().filter(|(at, _)| here(*at)).map(|(_, hold)| hold).sum();
-                        let (read_spent, read_held) = book.balance(scope).map_or((0, 0), |balance| {
-                            let kind = MoneyKind::Credits;
-                            (balance.spent(kind, window, &windows).nanos(), balance.held(kind, window, &windows).nanos())
+                        let sum = |amounts: &mut dyn Iterator<Item = &(Timestamp, Amounts)>| -> Usd {
+                            amounts.filter(|(at, _)| here(*at)).map(|(_, amounts)| amounts.of(kind)).sum()
+                        };
+                        let (spent, held) = (sum(&mut entries.iter()), sum(&mut holds.values()));
+                        let read = book.balance(scope).map_or_else(Default::default, |balance| {
+                            (balance.spent(kind, window, &windows), balance.held(kind, window, &windows))
                         });
-                        prop_assert_eq!((read_spent, read_held), (spent, held), "{:?} {:?}", scope, window);
+                        prop_assert_eq!(read, (spent, held), "{:?} {:?} {:?}", scope, kind, window);
                     }
                 }
             }

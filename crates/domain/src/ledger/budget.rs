@@ -91,9 +91,4 @@ impl BudgetState {
     pub fn free(&self) -> Usd {
         Usd::left_of(self.remaining(), self.held)
     }
-
-    /// Whether money of `kind` counts here.
-    pub fn counts(&self, kind: MoneyKind) -> bool {
-        kind == MoneyKind::Credits || self.budget.include_byok
-    }
 }

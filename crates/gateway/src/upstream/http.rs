@@ -48,12 +48,7 @@ impl HttpProvider {
         // Some servers want a query with every call, as `?api-version=…`.
         let query = base.query().map(|query| format!("?{query}")).unwrap_or_default();
         let path = format!("{}{CHAT_COMPLETIONS}{query}", base.path().trim_end_matches('/'));
-        let authorization = api_key.map(|key| {
-            let mut value =
-                HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| ProviderError::ApiKey(slug.to_owned()))?;
-            value.set_sensitive(true);
-            Ok::<_, ProviderError>(value)
-        });
+        let authorization = api_key.map(|key| bearer(key).ok_or_else(|| ProviderError::ApiKey(slug.to_owned())));
         Ok(Self {
             pool: Pool::new(name, port, tls, limits),
             target: path.parse().map_err(|_| wrong())?,
@@ -64,12 +59,13 @@ impl HttpProvider {
     }
 
     /// Takes a connection and hands it the call. Nothing is written until the call is polled.
-    pub async fn call(&self, body: Bytes) -> Result<HttpCall, Unreachable> {
+    /// `own` is an authorization in the place of the provider's configured one: it belongs to the call, never to a connection.
+    pub async fn call(&self, body: Bytes, own: Option<&HeaderValue>) -> Result<HttpCall, Unreachable> {
         let connection = self.pool.take().await?;
-        Ok(HttpCall::start(connection, Arc::clone(&self.pool), self.request(body)))
+        Ok(HttpCall::start(connection, Arc::clone(&self.pool), self.request(body, own)))
     }
 
-    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
+    fn request(&self, body: Bytes, own: Option<&HeaderValue>) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.target.clone();
@@ -79,11 +75,18 @@ impl HttpProvider {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("tollgate/", env!("CARGO_PKG_VERSION"))));
-        if let Some(authorization) = &self.authorization {
+        if let Some(authorization) = own.or(self.authorization.as_ref()) {
             headers.insert(AUTHORIZATION, authorization.clone());
         }
         request
     }
+}
+
+/// The header that carries a provider's key, and hides it from whoever prints headers; `None` where none can.
+pub fn bearer(key: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::try_from(format!("Bearer {key}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 fn tls_config() -> Result<ClientConfig, rustls::Error> {

@@ -6,13 +6,14 @@ mod simulated;
 
 use std::task::{Context, Poll};
 
-use ::http::Uri;
+use ::http::{HeaderValue, Uri};
 use bytes::Bytes;
+use tollgate_domain::guardrail::Declared;
 
 use crate::limits::Limits;
 
-pub use self::http::HttpCall;
 use self::http::HttpProvider;
+pub use self::http::{HttpCall, bearer};
 use self::simulated::SimulatedCall;
 
 /// The field in which a provider of kind `openai` takes the output cap.
@@ -58,6 +59,8 @@ pub struct ProviderSettings {
     pub slug: String,
     /// What speaks there.
     pub kind: ProviderKind,
+    /// What is declared of how it treats data.
+    pub declared: Declared,
 }
 
 /// Why a provider cannot be used as configured.
@@ -79,6 +82,8 @@ pub enum ProviderError {
 pub struct Provider {
     /// Its name in the configuration.
     pub slug: String,
+    /// What is declared of how it treats data.
+    pub declared: Declared,
     kind: Ready,
 }
 
@@ -114,7 +119,7 @@ impl Provider {
                 Ready::OpenAi { http, cap_field }
             }
         };
-        Ok(Self { slug, kind })
+        Ok(Self { slug, kind, declared: settings.declared })
     }
 
     /// The name of the field in which the output cap goes.
@@ -133,11 +138,12 @@ impl Provider {
         }
     }
 
-    /// Sends a call made at `now`, in unix seconds. Connecting may fail; from then on the provider may bill.
-    pub async fn call(&self, body: Bytes, now: i64) -> Result<Call, Unreachable> {
+    /// Sends a call made at `now`, in unix seconds, with `own` in the place of the provider's configured credential. Connecting
+    /// may fail; from then on the provider may bill.
+    pub async fn call(&self, body: Bytes, now: i64, own: Option<&HeaderValue>) -> Result<Call, Unreachable> {
         match &self.kind {
             Ready::Simulated => Ok(Call::Simulated(Box::new(SimulatedCall::new(&body, now)))),
-            Ready::OpenAi { http, .. } => Ok(Call::Http(Box::new(http.call(body).await?))),
+            Ready::OpenAi { http, .. } => Ok(Call::Http(Box::new(http.call(body, own).await?))),
         }
     }
 }

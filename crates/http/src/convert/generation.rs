@@ -8,6 +8,8 @@ use tollgate_wire::{Amount, Generation, ProviderResponse};
 /// A generation as it is shown (contract section 12).
 pub fn generation(record: GenerationRecord) -> Generation {
     let settlement = record.settlement;
+    let is_byok = settlement.is_byok();
+    let list_hold = if is_byok { record.hold.byok } else { record.hold.credits };
     let facts = settlement.facts;
     let tokens = settlement.metered.as_ref().map(Metered::tokens);
     let token = |read: fn(&TokenUsage) -> u64| tokens.map(read);
@@ -15,13 +17,14 @@ pub fn generation(record: GenerationRecord) -> Generation {
         status: attempt.status,
         provider_name: attempt.provider,
         latency: attempt.latency_ms,
-        is_byok: false,
+        is_byok: attempt.credential.is_some(),
     });
     Generation {
         id: record.id.to_string(),
         upstream_id: facts.upstream_id,
         total_cost: Amount(settlement.charge.credits),
-        upstream_inference_cost: Some(Amount::default()),
+        upstream_inference_cost: Some(Amount(settlement.charge.byok)),
+        is_byok,
         usage: Amount(settlement.charge.credits),
         created_at: record.admitted_at.to_string(),
         model: record.model,
@@ -48,7 +51,7 @@ pub fn generation(record: GenerationRecord) -> Generation {
         workspace_id: Some(record.workspace.to_string()),
         session_id: facts.session_id,
         settlement: settlement.outcome.as_str().to_owned(),
-        overrun: Amount(Usd::left_of(settlement.cost.total, record.hold.credits).max(Usd::ZERO)),
+        overrun: Amount(Usd::left_of(settlement.cost.total, list_hold).max(Usd::ZERO)),
         ..Generation::default()
     }
 }

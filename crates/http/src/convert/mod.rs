@@ -2,6 +2,7 @@
 
 pub mod activity;
 pub mod audit;
+pub mod byok;
 pub mod consent;
 pub mod generation;
 pub mod guardrails;

@@ -2,6 +2,7 @@
 
 pub mod activity;
 pub mod audit;
+pub mod byok;
 pub mod chat;
 pub mod consent;
 pub mod credits;

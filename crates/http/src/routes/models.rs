@@ -115,7 +115,9 @@ fn page(
     let mut chosen = selection.of(catalogue.models());
     chosen.retain(|(model, _)| {
         let left = |reach: &Reach| {
-            reach.model(&model.id) && model.offers().any(|offer| reach.provider(&offer.endpoint.provider))
+            let may_answer =
+                |provider: &str| reach.provider(provider) && reach.data(&model.id, api.app().declared(provider));
+            reach.model(&model.id) && model.offers().any(|offer| may_answer(&offer.endpoint.provider))
         };
         reach.is_none_or(left)
     });

@@ -188,3 +188,34 @@ async fn a_crash_between_any_two_steps_leaves_what_is_promised() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_was_in_flight_under_an_own_credential_is_charged_in_both_kinds_of_money() {
+    let folder = free_folder();
+    let provider = Provider::start().await;
+    provider.script(Script::Hold { prompt: 10, completion: 5 });
+    let config = write_config(folder.path(), &provider, "process");
+    let environment = [environment(), vec![("TOLLGATE_BYOK__FEE_PERCENT", "5")]].concat();
+    let server = ServerProcess::start(&tollgate_binary(), &config, &environment);
+    let (secret, hash) = create_key(&server, "1").await;
+    let own = json!({"provider": "scripted", "key": "sk-upstream-0123456789"});
+    let manager = server.client(MANAGEMENT_KEY);
+    let own = manager.create_byok_key(&serde_json::from_value(own).unwrap()).await.unwrap();
+    let client = server.client(&secret);
+    let (answer, ()) = tokio::join!(client.chat(call(false)), async {
+        provider.arrived(1).await;
+        server.kill();
+    });
+    assert!(answer.is_err(), "the process is gone");
+    let server = ServerProcess::start(&tollgate_binary(), &config, &environment);
+    let manager = server.client(MANAGEMENT_KEY);
+    let key = manager.key(&hash).await.unwrap();
+    let (fee, list) = (key.usage.0.nanos(), key.byok_usage.0.nanos());
+    assert!(list > 60 && fee == (list + 19) / 20, "{fee} of {list}");
+    assert_eq!(manager.byok_keys().await.unwrap()[0].id, own.id);
+    provider.script(Script::Answer { prompt: 10, completion: 5 });
+    provider.take_bearers();
+    assert_eq!(server.client(&secret).chat(call(false)).await.unwrap().status, 200);
+    assert_eq!(provider.take_bearers(), ["sk-upstream-0123456789"], "it opens after a crash");
+    server.kill();
+}

@@ -221,9 +221,13 @@ async fn guardrails_hold_the_keys_and_members_they_are_assigned_to() {
         let refused = expect(m, create, "/guardrails", Some(body), 400).await;
         assert!(message(&refused).contains(told), "{refused}");
     }
-    let body = json!({"name": "members", "limit_usd": 0.000_001_1, "reset_interval": "monthly", "enforce_zdr": true});
+    let body =
+        json!({"name": "members", "limit_usd": 0.000_001_1, "reset_interval": "monthly", "enforce_zdr_google": true});
     let created = expect(m, create, "/guardrails", Some(body), 201).await;
-    assert_eq!((&created["data"]["enforce_zdr"], &created["data"]["enforce_zdr_xai"]), (&json!(true), &Value::Null));
+    assert_eq!(
+        (&created["data"]["enforce_zdr_google"], &created["data"]["enforce_zdr_xai"]),
+        (&json!(true), &Value::Null)
+    );
     let id = created["data"]["id"].as_str().unwrap().to_owned();
     let path = format!("/guardrails/{id}");
     let assign = format!("{path}/assignments/members");
@@ -274,7 +278,7 @@ async fn guardrails_hold_the_keys_and_members_they_are_assigned_to() {
         assert_eq!(changed["data"][field], stored);
     }
     expect(m, "PATCH /guardrails/{id}", &other, Some(json!({"allowed_data_regions": ["moon"]})), 400).await;
-    let open = json!({"allowed_models": [MODEL], "limit_usd": null, "name": "renamed"});
+    let open = json!({"allowed_models": [MODEL], "allowed_data_regions": null, "limit_usd": null, "name": "renamed"});
     let changed = expect(m, "PATCH /guardrails/{id}", &other, Some(open), 200).await;
     assert_eq!((&changed["data"]["name"], &changed["data"]["allowed_models"]), (&json!("renamed"), &json!([MODEL])));
     assert_ne!(call(&own, 5).await.status, 404);

@@ -12,7 +12,7 @@ use testkit::{ManualClock, Script, TestApp, TestKey};
 use tokio::task::JoinHandle;
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::key::{CallLimits, KeyChange, NewKey};
-use tollgate_domain::ledger::{Amounts, Book, Closed, MoneyKind, Refusal, RefusalReason, ReserveOutcome};
+use tollgate_domain::ledger::{Amounts, Book, Closed, MoneyKind, Refusal, RefusalReason, ReserveOutcome, Tariff};
 use tollgate_domain::model::PriceVersion;
 use tollgate_domain::pricing::{Bound, Cost, OutputCap};
 use tollgate_domain::time::{LimitReset, WindowKind, Windows};
@@ -93,7 +93,7 @@ impl Subject for PureBook {
     async fn reserve(&mut self, name: &str, key: &str, amount: Usd) -> &'static str {
         let row = GenerationRow(i64::try_from(self.rows.len()).unwrap());
         self.rows.insert(name.to_owned(), row);
-        match self.book.reserve(row, self.keys[key], &bound(amount), MoneyKind::Credits, self.now).unwrap() {
+        match self.book.reserve(row, self.keys[key], &bound(amount), Tariff::Credits, self.now).unwrap() {
             ReserveOutcome::Granted { .. } => "granted",
             ReserveOutcome::Refused(refusal) => word(&refusal),
             ReserveOutcome::Rejected(_) | ReserveOutcome::AlreadyClosed => "rejected",
@@ -174,8 +174,8 @@ impl Subject for Engine {
     async fn reserve(&mut self, name: &str, key: &str, amount: Usd) -> &'static str {
         let row = self.store.next_generation();
         self.rows.insert(name.to_owned(), row);
-        let (key, kind) = (self.keys[key], MoneyKind::Credits);
-        let want = Reserve { row, key, price: PriceVersion(1), bound: bound(amount), kind };
+        let (key, tariff) = (self.keys[key], Tariff::Credits);
+        let want = Reserve { row, key, price: PriceVersion(1), bound: bound(amount), tariff };
         match self.store.reserve(want).await.unwrap() {
             Admission::Granted(_) => "granted",
             Admission::Refused(refusal) => word(&refusal),
