@@ -5,6 +5,7 @@
 #![cfg_attr(not(test), deny(clippy::float_arithmetic, clippy::arithmetic_side_effects, clippy::as_conversions))]
 #![warn(missing_docs)]
 
+pub mod filter;
 pub mod generation;
 pub mod guardrail;
 pub mod key;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 use tollgate_app::{App, Catalogue, Model};
+use tollgate_domain::filter::Note;
 use tollgate_domain::guardrail::Reach;
 use tollgate_domain::ledger::{Amounts, MoneyKind, Refusal, RefusalReason};
 use tollgate_domain::pricing::{Bound, Cost, MediaUnits, OutputCap, PriceList};
@@ -15,6 +16,7 @@ use tollgate_store::{
 
 use crate::answer::{self, Heading};
 use crate::error::{ChatError, FailureKind, ProviderFailure};
+use crate::filter;
 use crate::flight::{self, Ending, Flight, Guard, Shape};
 use crate::limits::Limits;
 use crate::meter::Meter;
@@ -114,18 +116,30 @@ impl Gateway {
     /// # Errors
     /// [`ChatError`]: there is no answer; whatever was held is settled or released.
     pub async fn chat(&self, caller: Caller, body: Bytes) -> Result<Answer, ChatError> {
-        let (request, candidates) = self.admit(&caller, body)?;
+        let (request, candidates, notes) = self.admit(&caller, body).await?;
         let reservation = self.reserve(&caller, &request, &candidates).await?;
+        filter::log(&notes, &caller.request_id, &reservation.id);
         let guard = self.forward(&caller, &request, &candidates, reservation).await?;
         if request.stream { Ok(stream(guard)) } else { whole(guard).await }
     }
 
-    /// Understands the call and finds who may answer it.
-    fn admit(&self, caller: &Caller, body: Bytes) -> Result<(ChatRequest, Vec<Candidate>), ChatError> {
-        let request = ChatRequest::parse(body)?;
-        let candidates = self.candidates(&request, caller.key.reach.as_ref())?;
+    /// Understands the call, finds who may answer it, and has it filtered. What the call can cost is the cost of what is
+    /// left of it.
+    async fn admit(&self, caller: &Caller, body: Bytes) -> Result<(ChatRequest, Vec<Candidate>, Vec<Note>), ChatError> {
+        let mut request = ChatRequest::parse(body)?;
+        let reach = caller.key.reach.as_ref();
+        let mut candidates = self.candidates(&request, reach)?;
+        let mut notes = Vec::new();
+        if let Some(reach) = reach.filter(|reach| reach.filters()) {
+            let filtered = filter::apply(request.body(), reach, &caller.request_id).await?;
+            if let Some(body) = filtered.body {
+                request = ChatRequest::parse(body)?;
+                candidates = self.candidates(&request, Some(reach))?;
+            }
+            notes = filtered.notes;
+        }
         self.shared.steps.reached(Step::Admitted);
-        Ok((request, candidates))
+        Ok((request, candidates, notes))
     }
 
     /// Holds what the first candidate can cost.

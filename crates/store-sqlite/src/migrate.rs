@@ -12,6 +12,7 @@ const MIGRATIONS: [(i64, &str); 8] = [
     (4, include_str!("../migrations/0004_rollups.sql")),
     (5, include_str!("../migrations/0005_oauth.sql")),
     (6, include_str!("../migrations/0006_management_keys.sql")),
+    (7, include_str!("../migrations/0007_content_filters.sql")),
     (9, include_str!("../migrations/0009_audit.sql")),
     (11, include_str!("../migrations/0011_limited_management_keys.sql")),
 ];

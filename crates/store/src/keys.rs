@@ -29,7 +29,7 @@ pub struct InferenceKey {
     pub hash: KeyHash,
     /// Its workspace.
     pub workspace: WorkspaceId,
-    /// What its guardrails leave; `None` is everything.
+    /// What its guardrails leave of models, providers and words; `None` is everything.
     pub reach: Option<Reach>,
 }
 
