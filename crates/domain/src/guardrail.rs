@@ -175,7 +175,7 @@ impl Reach {
 
     /// What the content filters have to say of a call.
     pub fn judge(&self, texts: &[Text<'_>]) -> Judgement {
-        filter::judge(self.0.iter().map(AsRef::as_ref), texts)
+        filter::judge(&self.0, texts)
     }
 
     /// Whether `model` may be called.

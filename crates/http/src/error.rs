@@ -161,7 +161,7 @@ impl ApiError {
                 "No endpoints available matching your guardrail restrictions and data policy. Configure: \
                  {public_url}/settings/privacy"
             )),
-            ChatError::Blocked(blocked) => Self::blocked(blocked),
+            ChatError::Blocked(blocked) => Self::blocked(&blocked),
             ChatError::Key(_) => Self::unknown_credential(),
             ChatError::Budget(refusal) => Self::refused(&refusal, public_url),
             ChatError::Store(error) => error.into(),
@@ -170,7 +170,7 @@ impl ApiError {
     }
 
     /// A content filter refuses (contract section 16, line 5).
-    fn blocked(blocked: Blocked) -> Self {
+    fn blocked(blocked: &Blocked) -> Self {
         let message = match blocked.patterns.first() {
             _ if blocked.injection && !blocked.too_much => {
                 "Request blocked: prompt injection patterns detected".to_owned()

@@ -108,11 +108,11 @@ pub fn names<'a>(texts: impl Iterator<Item = &'a str>, work: &mut Work) -> Vec<&
             add("typoglycemia");
         }
         for (name, hidden) in [
-            ("character_spaced_injection", spaced as fn(&str, &mut Work) -> _),
-            ("base64_encoded_injection", base64),
-            ("hex_encoded_injection", hex),
+            ("character_spaced_injection", spaced(text, work)),
+            ("base64_encoded_injection", base64(text, work)),
+            ("hex_encoded_injection", hex(text, work)),
         ] {
-            if hidden(text, work).is_none_or(|found| !found.is_empty()) {
+            if hidden.is_none_or(|found| !found.is_empty()) {
                 add(name);
             }
         }
@@ -153,12 +153,12 @@ fn scrambled(text: &str) -> impl Iterator<Item = Range<usize>> {
             let word = word.get(..word.iter().position(|b| !b.is_ascii_alphabetic()).unwrap_or(word.len()))?;
             at = start.saturating_add(word.len());
             let range = start..at;
-            let is = |target: &&str| {
+            let is = |target: &str| {
                 word.len() == target.len()
                     && !word.eq_ignore_ascii_case(target.as_bytes())
                     && sorted(word) == sorted(target.as_bytes())
             };
-            if SCRAMBLED.iter().any(|target| is(&target)) && alone(text, &range) {
+            if SCRAMBLED.iter().any(|target| is(target)) && alone(text, &range) {
                 return Some(range);
             }
         }

@@ -7,6 +7,7 @@ mod personal;
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::ops::Range;
+use std::sync::Arc;
 
 pub use pattern::{Exhausted, MATCHES_MAX, PATTERN_CHARACTERS_MAX, Pattern, PatternRefused, Taken, Work};
 use uuid::Uuid;
@@ -202,8 +203,8 @@ pub struct Note {
 }
 
 /// What all filters of `guardrails` have to say of a call: they add up, and block goes before redact before flag.
-pub fn judge<'a>(guardrails: impl Iterator<Item = &'a Guardrail> + Clone, texts: &[Text<'_>]) -> Judgement {
-    let filters = |action| guardrails.clone().flat_map(move |guardrail| Filter::with_action(guardrail, action));
+pub fn judge(guardrails: &[Arc<Guardrail>], texts: &[Text<'_>]) -> Judgement {
+    let filters = |action| guardrails.iter().flat_map(move |guardrail| Filter::with_action(guardrail, action));
     let bytes = texts.iter().fold(0_usize, |sum, text| sum.saturating_add(text.text.len()));
     let mut blocked = Blocked { patterns: Vec::new(), injection: false, too_much: false, guardrails: Vec::new() };
     for (guardrail, filter) in filters(FilterAction::Block) {

@@ -8,8 +8,7 @@ use crate::json::{Kind, Malformed, Scanner};
 /// Top-level members that hold what a model reads as conversation.
 const CONVERSATION: [&str; 3] = ["messages", "prompt", "prediction"];
 /// Members, at any depth of those, that hold no text: marks, media and what is sealed.
-const NO_TEXT: [&str; 11] = [
-    "role",
+const NO_TEXT: [&str; 10] = [
     "type",
     "id",
     "tool_call_id",

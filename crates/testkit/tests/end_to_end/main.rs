@@ -9,6 +9,7 @@ mod cli;
 mod contract;
 mod crashes;
 mod disk;
+mod filters;
 mod models;
 mod oauth;
 mod once;
