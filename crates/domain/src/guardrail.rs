@@ -1,13 +1,15 @@
-//! A guardrail: a budget, and which models and providers may be called, for the keys and members it is assigned to.
+//! A guardrail: a budget, which models and providers may be called, and what may be said to them, for the keys and members it
+//! is assigned to.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::filter::{BuiltinFilter, ContentFilter, Judgement, Text};
 use crate::time::LimitReset;
 use crate::workspace::WorkspaceId;
-use crate::{Timestamp, Usd};
+use crate::{Timestamp, Usd, filter};
 
 /// The row number of a guardrail inside one database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,6 +62,10 @@ pub struct GuardrailRules {
     pub ignored_providers: Option<Vec<String>>,
     /// The only regions where data may be processed: a provider of which no region is declared may not answer.
     pub allowed_data_regions: Option<Vec<String>>,
+    /// What calls may not say, by patterns.
+    pub content_filters: Vec<ContentFilter>,
+    /// The same, by filters that come with the server.
+    pub content_filter_builtins: Vec<BuiltinFilter>,
     /// Switches by name. Those that ask for providers that keep nothing are honoured; others, which only a hosted service can
     /// honour, are stored and returned.
     pub switches: BTreeMap<String, bool>,
@@ -88,8 +94,10 @@ pub struct GuardrailChange {
     pub ignored_providers: Option<Option<Vec<String>>>,
     /// As [`GuardrailRules::allowed_data_regions`].
     pub allowed_data_regions: Option<Option<Vec<String>>>,
-    /// Asks for no content filters, which is how it is.
-    pub no_content_filters: bool,
+    /// As [`GuardrailRules::content_filters`].
+    pub content_filters: Option<Vec<ContentFilter>>,
+    /// As [`GuardrailRules::content_filter_builtins`].
+    pub content_filter_builtins: Option<Vec<BuiltinFilter>>,
     /// Switches to set, or to forget.
     pub switches: BTreeMap<String, Option<bool>>,
 }
@@ -129,6 +137,8 @@ impl GuardrailRules {
             allowed_providers: change.allowed_providers.unwrap_or(old.allowed_providers),
             ignored_providers: change.ignored_providers.unwrap_or(old.ignored_providers),
             allowed_data_regions: change.allowed_data_regions.unwrap_or(old.allowed_data_regions),
+            content_filters: change.content_filters.unwrap_or(old.content_filters),
+            content_filter_builtins: change.content_filter_builtins.unwrap_or(old.content_filter_builtins),
             switches,
         })
     }
@@ -207,15 +217,26 @@ const ZDR_OF_AUTHORS: [(&str, &str); 4] = [
 const ZDR_OF_OTHERS: &str = "enforce_zdr_other";
 const ZDR_OF_ALL: &str = "enforce_zdr";
 
-/// Which models and providers all guardrails that apply to a call leave: allow-lists intersect, the others add up.
+/// What all guardrails that apply to a call leave of models, providers and words: allow-lists intersect, the others add up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reach(Vec<Arc<Guardrail>>);
 
 impl Reach {
     /// What these guardrails leave; `None` where they leave everything.
     pub fn of<'a>(guardrails: impl Iterator<Item = &'a Arc<Guardrail>>) -> Option<Self> {
-        let narrowing: Vec<_> = guardrails.filter(|guardrail| guardrail.rules.narrows()).cloned().collect();
+        let narrows = |guardrail: &&'a Arc<Guardrail>| guardrail.rules.narrows() || guardrail.rules.filters();
+        let narrowing: Vec<_> = guardrails.filter(narrows).cloned().collect();
         (!narrowing.is_empty()).then_some(Self(narrowing))
+    }
+
+    /// Whether there is any content filter.
+    pub fn filters(&self) -> bool {
+        self.0.iter().any(|guardrail| guardrail.rules.filters())
+    }
+
+    /// What the content filters have to say of a call.
+    pub fn judge(&self, texts: &[Text<'_>]) -> Judgement {
+        filter::judge(&self.0, texts)
     }
 
     /// Whether `model` may be called.
@@ -261,6 +282,11 @@ impl GuardrailRules {
         let of_author = ZDR_OF_AUTHORS.iter().find(|(_, named)| *named == author);
         let of_author = of_author.map_or(ZDR_OF_OTHERS, |(switch, _)| *switch);
         [ZDR_OF_ALL, of_author].into_iter().any(|switch| self.switches.get(switch) == Some(&true))
+    }
+
+    /// Whether there is any content filter.
+    const fn filters(&self) -> bool {
+        !self.content_filters.is_empty() || !self.content_filter_builtins.is_empty()
     }
 }
 

@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod credential;
+pub mod filter;
 pub mod generation;
 pub mod guardrail;
 pub mod key;

@@ -1,6 +1,7 @@
 //! Why a call got no answer. The HTTP layer gives each its status.
 
 use tollgate_domain::Timestamp;
+use tollgate_domain::filter::Blocked;
 use tollgate_domain::key::KeyRejected;
 use tollgate_domain::ledger::Refusal;
 use tollgate_store::StoreError;
@@ -26,6 +27,9 @@ pub enum ChatError {
     /// Guardrails leave none of its providers.
     #[error("guardrails leave no endpoint")]
     Guarded,
+    /// A content filter refuses what it says.
+    #[error("a content filter refuses")]
+    Blocked(Blocked),
     /// A field leaves the price list in force, and a budget applies.
     #[error("`{0}` changes the price of a call, and a budget applies")]
     PriceField(String),

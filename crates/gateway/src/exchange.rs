@@ -8,6 +8,7 @@ use http::HeaderValue;
 use tokio::time::Instant;
 use tollgate_app::{App, Catalogue, Model};
 use tollgate_domain::credential::{CredentialId, Route, routes};
+use tollgate_domain::filter::Note;
 use tollgate_domain::guardrail::{Declared, Reach};
 use tollgate_domain::ledger::{Amounts, Refusal, RefusalReason, Tariff};
 use tollgate_domain::pricing::{Bound, Cost, MediaUnits, OutputCap, PriceList};
@@ -18,6 +19,7 @@ use tollgate_store::{
 
 use crate::answer::Heading;
 use crate::error::{ChatError, FailureKind, ProviderFailure};
+use crate::filter;
 use crate::flight::{self, Ending, Flight, Guard, Shape};
 use crate::limits::Limits;
 use crate::meter::Meter;
@@ -137,19 +139,30 @@ impl Gateway {
     /// # Errors
     /// [`ChatError`]: there is no answer; whatever was held is settled or released.
     pub async fn chat(&self, caller: Caller, body: Bytes) -> Result<Answer, ChatError> {
-        let (request, candidates) = self.admit(&caller, body)?;
+        let (request, candidates, notes) = self.admit(&caller, body).await?;
         let place = self.enter(&caller.key).await?;
         let (reservation, candidates) = self.reserve(&caller, &request, &candidates).await?;
+        filter::log(&notes, &caller.request_id, &reservation.id);
         let guard = self.forward(&caller, &request, candidates, reservation, place).await?;
         if request.stream { Ok(stream(guard)) } else { whole(guard).await }
     }
 
-    /// Understands the call and finds who may answer it.
-    fn admit(&self, caller: &Caller, body: Bytes) -> Result<(ChatRequest, Vec<Candidate>), ChatError> {
-        let request = ChatRequest::parse(body)?;
-        let candidates = self.candidates(&request, &caller.key)?;
+    /// Understands the call, finds who may answer it, and has it filtered. What the call can cost is the cost of what is
+    /// left of it.
+    async fn admit(&self, caller: &Caller, body: Bytes) -> Result<(ChatRequest, Vec<Candidate>, Vec<Note>), ChatError> {
+        let mut request = ChatRequest::parse(body)?;
+        let mut candidates = self.candidates(&request, &caller.key)?;
+        let mut notes = Vec::new();
+        if let Some(reach) = caller.key.reach.as_ref().filter(|reach| reach.filters()) {
+            let filtered = filter::apply(request.body(), reach, &caller.request_id).await?;
+            if let Some(body) = filtered.body {
+                request = ChatRequest::parse(body)?;
+                candidates = self.candidates(&request, &caller.key)?;
+            }
+            notes = filtered.notes;
+        }
         self.shared.steps.reached(Step::Admitted);
-        Ok((request, candidates))
+        Ok((request, candidates, notes))
     }
 
     /// Takes a place among the calls of the key, where it may call only so often.

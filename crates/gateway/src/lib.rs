@@ -6,6 +6,7 @@
 mod answer;
 mod error;
 mod exchange;
+mod filter;
 mod flight;
 mod json;
 mod limits;

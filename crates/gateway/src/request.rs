@@ -3,12 +3,14 @@
 //! Only fields that we act on are understood; all others pass as they came.
 
 mod reader;
+mod texts;
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
 use self::reader::{Reader, unfolded};
+pub use self::texts::{Place, texts};
 use crate::json::{Malformed, Scanner};
 
 /// Fields that have a meaning here. A key that equals one only after case folding is refused.
@@ -149,6 +151,11 @@ impl ChatRequest {
             return Err(invalid);
         }
         reader.finish(body)
+    }
+
+    /// As it came.
+    pub const fn body(&self) -> &Bytes {
+        &self.body
     }
 
     /// The body for a provider: its own model name, the output cap in its own field, usage asked for.

@@ -19,6 +19,7 @@ use tollgate_app::oauth::{CreateCodeError, ExchangeCodeError};
 use tollgate_app::sessions::SignInError;
 use tollgate_app::workspaces::WorkspaceError;
 use tollgate_app::{AdjustError, RandomError};
+use tollgate_domain::filter::{Blocked, PatternRefused};
 use tollgate_domain::guardrail::IncompleteBudget;
 use tollgate_domain::ledger::{Budget, BudgetScope, Refusal, RefusalReason};
 use tollgate_domain::oauth::ExchangeRefused;
@@ -72,6 +73,12 @@ impl ApiError {
     /// 409: it cannot be done beside something that was done, or is being done.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, message)
+    }
+
+    /// 400: a pattern that may not be searched for (contract section 10).
+    pub fn invalid_regex_pattern(refused: &PatternRefused) -> Self {
+        let metadata = json!({"error_type": "invalid_request", "reason": "invalid_regex_pattern"});
+        Self { metadata: Some(metadata), ..Self::bad_request(format!("`pattern`: invalid_regex_pattern: {refused}")) }
     }
 
     /// What is said of it.
@@ -235,6 +242,7 @@ impl ApiError {
                 "No endpoints available matching your guardrail restrictions and data policy. Configure: \
                  {public_url}/settings/privacy"
             )),
+            ChatError::Blocked(blocked) => Self::blocked(&blocked),
             ChatError::Key(_) => Self::unknown_credential(),
             ChatError::TooSoon { refusal, at } => Self::called_too_soon(refusal, at),
             ChatError::Budget(refusal) => Self::refused(&refusal, public_url),
@@ -260,6 +268,23 @@ impl ApiError {
             }
         };
         Self::too_soon(format!("Rate limit exceeded: {message}"), source, limit, refusal.wait, at)
+    }
+
+    /// A content filter refuses (contract section 16, line 5).
+    fn blocked(blocked: &Blocked) -> Self {
+        let message = match blocked.patterns.first() {
+            _ if blocked.injection && !blocked.too_much => {
+                "Request blocked: prompt injection patterns detected".to_owned()
+            }
+            Some(label) if blocked.too_much => {
+                format!(
+                    "Request blocked by content filter: {label}: too much of the text matches for it to be redacted"
+                )
+            }
+            label => format!("Request blocked by content filter: {}", label.map_or("[BLOCKED]", String::as_str)),
+        };
+        let metadata = json!({"error_type": "content_policy_violation", "patterns": blocked.patterns});
+        Self { metadata: Some(metadata), ..Self::forbidden(message) }
     }
 
     /// A budget refuses (contract section 16, lines 6 to 11 and 13).

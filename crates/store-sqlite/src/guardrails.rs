@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use rusqlite::Connection;
 use rusqlite::types::Value;
 use serde_json::json;
+use tollgate_domain::filter::{Builtin, BuiltinFilter, ContentFilter, FilterAction, Pattern, ScanScope};
 use tollgate_domain::guardrail::{
     Assignment, Guardrail, GuardrailBudget, GuardrailChange, GuardrailId, GuardrailRules,
 };
@@ -24,18 +25,18 @@ use crate::record::{Statement, statement};
 use crate::rows;
 
 const LIST: &str = "SELECT id, uuid, workspace, name, description, amount, limit_reset, include_byok, lists, switches,
-    created_at, updated_at
+    created_at, updated_at, filters
 FROM guardrails";
 
 const LIST_KEYS: &str = "SELECT guardrail, key, uuid, created_at FROM guardrail_keys";
 const LIST_MEMBERS: &str = "SELECT guardrail, member, uuid, created_at FROM guardrail_members";
 
 const PUT: &str = "INSERT INTO guardrails (id, uuid, workspace, name, description, amount, limit_reset, include_byok,
-    lists, switches, created_at, updated_at)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+    lists, switches, created_at, updated_at, filters)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
 ON CONFLICT (id) DO UPDATE SET name = excluded.name, description = excluded.description, amount = excluded.amount,
     limit_reset = excluded.limit_reset, include_byok = excluded.include_byok, lists = excluded.lists,
-    switches = excluded.switches, updated_at = excluded.updated_at";
+    switches = excluded.switches, updated_at = excluded.updated_at, filters = excluded.filters";
 
 const DELETE: &str = "DELETE FROM guardrails WHERE id = ?1";
 const DELETE_KEYS: &str = "DELETE FROM guardrail_keys WHERE guardrail = ?1";
@@ -356,8 +357,24 @@ fn put(guardrail: &Guardrail) -> Statement {
             Value::from(json!(rules.switches).to_string()),
             Value::from(guardrail.created_at.micros()),
             Value::from(guardrail.updated_at.map(Timestamp::micros)),
+            Value::from(filters(rules).to_string()),
         ],
     )
+}
+
+fn filters(rules: &GuardrailRules) -> serde_json::Value {
+    let own = |filter: &ContentFilter| {
+        let (pattern, action) = (filter.pattern.as_str(), filter.action.as_str());
+        json!({"pattern": pattern, "action": action, "label": filter.label})
+    };
+    let builtin = |filter: &BuiltinFilter| {
+        let scope = filter.scan_scope.map(ScanScope::as_str);
+        json!({"slug": filter.kind.slug(), "action": filter.action.as_str(), "scan_scope": scope})
+    };
+    json!({
+        "own": rules.content_filters.iter().map(own).collect::<Vec<_>>(),
+        "builtin": rules.content_filter_builtins.iter().map(builtin).collect::<Vec<_>>(),
+    })
 }
 
 /// Everything about guardrails that is stored.
@@ -390,7 +407,36 @@ fn assignments<Id>(db: &Connection, sql: &str, id: fn(i64) -> Id) -> rusqlite::R
         .collect()
 }
 
+type Filters = (Vec<ContentFilter>, Vec<BuiltinFilter>);
+
+/// The opposite of [`filters`]. What cannot be read must not be left out: `None`.
+fn read_filters(text: &str) -> Option<Filters> {
+    let stored: serde_json::Value = serde_json::from_str(text).ok()?;
+    let list = |name: &str| stored.get(name).map_or(Some(Vec::new()), |list| list.as_array().cloned());
+    let own = |filter: &serde_json::Value| {
+        Some(ContentFilter {
+            pattern: Pattern::parse(filter["pattern"].as_str()?).ok()?,
+            action: FilterAction::from_word(filter["action"].as_str()?)?,
+            label: filter["label"].as_str().map(str::to_owned),
+        })
+    };
+    let builtin = |filter: &serde_json::Value| {
+        let scan_scope = match filter["scan_scope"].as_str() {
+            None => None,
+            Some(word) => Some(ScanScope::from_word(word)?),
+        };
+        let kind = Builtin::from_slug(filter["slug"].as_str()?)?;
+        Some(BuiltinFilter { kind, action: FilterAction::from_word(filter["action"].as_str()?)?, scan_scope })
+    };
+    let own = list("own")?.iter().map(own).collect::<Option<_>>()?;
+    Some((own, list("builtin")?.iter().map(builtin).collect::<Option<_>>()?))
+}
+
 fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Guardrail> {
+    let (content_filters, content_filter_builtins) = read_filters(&row.get::<_, String>(12)?).ok_or_else(|| {
+        let told = "the content filters of a guardrail cannot be read".into();
+        rusqlite::Error::FromSqlConversionFailure(12, rusqlite::types::Type::Text, told)
+    })?;
     let lists: serde_json::Value = serde_json::from_str(&row.get::<_, String>(8)?).unwrap_or_default();
     let list = |name: &str| -> Option<Vec<String>> {
         Some(lists[name].as_array()?.iter().filter_map(|entry| entry.as_str().map(str::to_owned)).collect())
@@ -411,6 +457,8 @@ fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Guardrail> {
             allowed_providers: list("allowed_providers"),
             ignored_providers: list("ignored_providers"),
             allowed_data_regions: list("allowed_data_regions"),
+            content_filters,
+            content_filter_builtins,
             switches: serde_json::from_str(&row.get::<_, String>(9)?).unwrap_or_default(),
         },
         created_at: Timestamp::from_micros(row.get(10)?),

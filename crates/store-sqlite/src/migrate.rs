@@ -12,6 +12,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (4, include_str!("../migrations/0004_rollups.sql")),
     (5, include_str!("../migrations/0005_oauth.sql")),
     (6, include_str!("../migrations/0006_management_keys.sql")),
+    (7, include_str!("../migrations/0007_content_filters.sql")),
     (8, include_str!("../migrations/0008_call_limits.sql")),
     (9, include_str!("../migrations/0009_audit.sql")),
     (10, include_str!("../migrations/0010_credentials.sql")),

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use tollgate_domain::filter::{BuiltinFilter, ContentFilter};
 use tollgate_domain::key::ManagementKey;
 use tollgate_domain::member::Member;
 use tollgate_domain::oauth::Grant;
@@ -16,6 +17,11 @@ fn word(reset: Option<LimitReset>) -> Option<&'static str> {
 
 fn count(limit: Option<NonZeroU32>) -> Option<i64> {
     limit.map(|limit| limit.get().into())
+}
+
+/// None is null, as people see it.
+fn some(words: &Vec<String>) -> Option<&Vec<String>> {
+    (!words.is_empty()).then_some(words)
 }
 
 impl Audited for KeyView {
@@ -79,6 +85,16 @@ impl Audited for Workspace {
 impl Audited for GuardrailView {
     fn facts(&self) -> Facts {
         let rules = &self.guardrail.rules;
+        let own = |filter: &ContentFilter| {
+            let label = filter.label.as_ref().map(|label| format!(" as {label}")).unwrap_or_default();
+            format!("{} {}{label}", filter.action.as_str(), filter.pattern.as_str())
+        };
+        let builtin = |filter: &BuiltinFilter| {
+            let scope = filter.scan_scope.map(|scope| format!(" in {}", scope.as_str())).unwrap_or_default();
+            format!("{} {}{scope}", filter.action.as_str(), filter.kind.slug())
+        };
+        let content_filters: Vec<String> = rules.content_filters.iter().map(own).collect();
+        let builtins: Vec<String> = rules.content_filter_builtins.iter().map(builtin).collect();
         let facts = Facts::default()
             .with("name", &rules.name)
             .with("description", rules.description.as_ref())
@@ -89,7 +105,9 @@ impl Audited for GuardrailView {
             .with("ignored_models", rules.ignored_models.as_ref())
             .with("allowed_providers", rules.allowed_providers.as_ref())
             .with("ignored_providers", rules.ignored_providers.as_ref())
-            .with("allowed_data_regions", rules.allowed_data_regions.as_ref());
+            .with("allowed_data_regions", rules.allowed_data_regions.as_ref())
+            .with("content_filters", some(&content_filters))
+            .with("content_filter_builtins", some(&builtins));
         rules.switches.iter().fold(facts, |facts, (name, on)| facts.with(name.clone(), *on))
     }
 }

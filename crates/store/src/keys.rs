@@ -31,7 +31,7 @@ pub struct InferenceKey {
     pub hash: KeyHash,
     /// Its workspace.
     pub workspace: WorkspaceId,
-    /// What its guardrails leave; `None` is everything.
+    /// What its guardrails leave of models, providers and words; `None` is everything.
     pub reach: Option<Reach>,
     /// How often it may call.
     pub call_limits: CallLimits,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::keys::nullable;
 use crate::money::{Amount, RawAmount};
+use crate::object;
 
 /// A guardrail.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -33,10 +34,10 @@ pub struct Guardrail {
     pub ignored_providers: Option<Vec<String>>,
     /// `global`, `europe`, `us`: the only regions where data may be processed, as providers declare them.
     pub allowed_data_regions: Option<Vec<String>>,
-    /// Always null: filters are not enforced here, and so not accepted.
-    pub content_filters: Option<Vec<serde_json::Value>>,
-    /// Always null, for the same reason.
-    pub content_filter_builtins: Option<Vec<serde_json::Value>>,
+    /// What calls may not say, by patterns; null is nothing.
+    pub content_filters: Option<Vec<ContentFilter>>,
+    /// The same, by filters that come with the server.
+    pub content_filter_builtins: Option<Vec<BuiltinFilter>>,
     /// Switches: see [`Switches`].
     #[serde(flatten)]
     pub switches: Switches,
@@ -44,6 +45,46 @@ pub struct Guardrail {
     pub created_at: String,
     /// RFC 3339, UTC; null until the first change.
     pub updated_at: Option<String>,
+}
+
+/// A filter with a pattern of its own, which reads the text of calls.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ContentFilter {
+    /// A regular expression in the syntax of Rust's `regex`: without look-around, back-references and nested quantifiers.
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 1000))]
+    pub pattern: String,
+    /// `redact`, `block` or `flag`.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^(redact|block|flag)$"))]
+    pub action: String,
+    /// What takes the place of a match, in brackets, and is named in refusals. Without one that is `[REDACTED]` and
+    /// `[BLOCKED]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(min_length = 1, max_length = 100))]
+    pub label: Option<String>,
+}
+
+/// A filter that comes with the server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BuiltinFilter {
+    /// `email`, `phone`, `ssn`, `credit-card`, `ip-address` or `regex-prompt-injection`.
+    #[cfg_attr(
+        feature = "openapi",
+        schema(pattern = "^(email|phone|ssn|credit-card|ip-address|regex-prompt-injection)$")
+    )]
+    pub slug: String,
+    /// `redact`, `block` or `flag`.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^(redact|block|flag)$"))]
+    pub action: String,
+    /// What takes the place of a match, such as `[EMAIL]`: follows from the slug, and is ignored in requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(max_length = 100, nullable = false))]
+    pub label: Option<String>,
+    /// `user_only` or `all_messages` (default): whose messages `regex-prompt-injection` reads. Others read all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(pattern = "^(user_only|all_messages)$", nullable = false))]
+    pub scan_scope: Option<String>,
 }
 
 /// Switches. Those of ZDR leave the providers that declare to keep nothing; the others are stored and returned.
@@ -120,14 +161,14 @@ pub struct GuardrailRequest {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
     #[cfg_attr(feature = "openapi", schema(min_items = 1))]
     pub allowed_data_regions: Option<Option<Vec<String>>>,
-    /// Null or empty: filters are not enforced here.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
-    #[cfg_attr(feature = "openapi", schema(max_items = 0))]
-    pub content_filters: Option<Option<Vec<serde_json::Value>>>,
-    /// Null or empty, for the same reason.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
-    #[cfg_attr(feature = "openapi", schema(max_items = 0))]
-    pub content_filter_builtins: Option<Option<Vec<serde_json::Value>>>,
+    /// 100 at the most; null or an empty list is none. The list is replaced whole.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::nullable_list")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 100))]
+    pub content_filters: Option<Option<Vec<ContentFilter>>>,
+    /// 100 at the most; null or an empty list is none. The list is replaced whole.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::nullable_list")]
+    #[cfg_attr(feature = "openapi", schema(max_items = 100))]
+    pub content_filter_builtins: Option<Option<Vec<BuiltinFilter>>>,
     /// See [`Switches`].
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
     pub enforce_zdr: Option<Option<bool>>,

@@ -33,8 +33,8 @@ pub use current_key::{CurrentKey, FreeModelDailyRequests, KeyBudget, RateLimit};
 pub use error::{ErrorBody, ErrorEnvelope};
 pub use generation::{Generation, ProviderResponse};
 pub use guardrails::{
-    Assigned, Guardrail, GuardrailRequest, KeyAssignment, KeyHashes, MemberAssignment, MemberUserIds, Switches,
-    Unassigned,
+    Assigned, BuiltinFilter, ContentFilter, Guardrail, GuardrailRequest, KeyAssignment, KeyHashes, MemberAssignment,
+    MemberUserIds, Switches, Unassigned,
 };
 pub use health::Health;
 pub use keys::{CreateKey, CreateKeys, CreatedKey, Data, Deleted, External, Key, RotateKey, UpdateKey};

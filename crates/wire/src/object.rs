@@ -41,10 +41,19 @@ pub(crate) fn list<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer:
     Ok(Vec::<Object<T>>::deserialize(deserializer)?.into_iter().map(|Object(value)| value).collect())
 }
 
+/// Objects or null, told apart from nothing at all.
+#[expect(clippy::option_option, reason = "absent, null and a value are three things")]
+pub(crate) fn nullable_list<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<Vec<T>>>, D::Error> {
+    let objects = Option::<Vec<Object<T>>>::deserialize(deserializer)?;
+    Ok(Some(objects.map(|objects| objects.into_iter().map(|Object(value)| value).collect())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{CreateKey, CreateKeys, RotateKey};
+    use crate::{CreateKey, CreateKeys, GuardrailRequest, RotateKey};
 
     #[test]
     fn an_array_is_no_object_at_any_depth() {
@@ -56,5 +65,9 @@ mod tests {
         assert!(serde_json::from_str::<Object<CreateKey>>(r#"{"name":"x","external":["u"]}"#).is_err());
         assert!(serde_json::from_str::<Object<CreateKeys>>(r#"{"keys":[{"name":"x"}]}"#).is_ok());
         assert!(serde_json::from_str::<Object<CreateKeys>>(r#"{"keys":[["x"]]}"#).is_err());
+        let filters = |filters| serde_json::from_str::<Object<GuardrailRequest>>(&format!("{{{filters}}}"));
+        assert!(filters(r#""content_filters":[["x","block"]]"#).is_err());
+        assert!(filters(r#""content_filters":null"#).unwrap().0.content_filters.is_some_and(|given| given.is_none()));
+        assert!(filters("").unwrap().0.content_filters.is_none());
     }
 }

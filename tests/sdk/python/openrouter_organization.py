@@ -298,9 +298,14 @@ with operation("guardrails.create"):
 with operation("guardrails.create refuses"):
     refused(BAD, 400, "must be set together", guardrails.create, name=name, limit_usd=5)
     refused(BAD, 400, "must be set together", guardrails.create, name=name, reset_interval="daily")
+    for pattern in ("a(?=b)", r"(a)\1", "(a+)+"):
+        refused(
+            BAD, 400, "invalid_regex_pattern",
+            guardrails.create, name=name, content_filters=[{"pattern": pattern, "action": "block"}],
+        )
     refused(
-        BAD, 400, "content_filters",
-        guardrails.create, name=name, content_filters=[{"pattern": "x", "action": "block"}],
+        BAD, 400, "person-name",
+        guardrails.create, name=name, content_filter_builtins=[{"slug": "person-name", "action": "block"}],
     )
     refused(BAD, 400, "Workspace not found", guardrails.create, name=name, workspace_id=NOBODY)
 
@@ -329,6 +334,32 @@ with operation("guardrails.update"):
         BAD, 400, "must be set together", guardrails.update, id=member_rail.id, reset_interval=None
     )
     refused(BAD, 400, "No update fields provided", guardrails.update, id=member_rail.id)
+
+with operation("guardrails.create and update with content filters"):
+    own = [{"pattern": r"PROJ-\d{4,6}", "action": "redact", "label": "[PROJECT]"}, {"pattern": "x", "action": "flag"}]
+    builtins = [
+        {"slug": "email", "action": "block"},
+        {"slug": "regex-prompt-injection", "action": "redact", "scan_scope": "user_only"},
+    ]
+    filters = guardrails.create(
+        name=f"{name} filters", workspace_id=workspace.id, content_filters=own, content_filter_builtins=builtins
+    ).data
+    shown = guardrails.get(id=filters.id).data
+    assert shown == filters
+    assert [(each.pattern, each.action) for each in shown.content_filters] == [
+        (each["pattern"], each["action"]) for each in own
+    ]
+    assert shown.content_filters[0].label == "[PROJECT]"
+    assert [(each.slug, each.action, each.label) for each in shown.content_filter_builtins] == [
+        ("email", "block", "[EMAIL]"),
+        ("regex-prompt-injection", "redact", "[PROMPT_INJECTION]"),
+    ]
+    assert shown.content_filter_builtins[1].scan_scope == "user_only"
+    changed = guardrails.update(id=filters.id, content_filters=None).data
+    assert changed.content_filters is None
+    assert changed.content_filter_builtins == shown.content_filter_builtins
+    assert guardrails.update(id=filters.id, content_filter_builtins=[]).data.content_filter_builtins is None
+    assert guardrails.delete(id=filters.id).DELETED is True
 
 with operation("guardrails.update makes the default one of a workspace"):
     default_rail = workspace.default_guardrail_id

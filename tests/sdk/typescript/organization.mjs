@@ -277,7 +277,10 @@ await operation("guardrails.create refuses", async () => {
   const create = (request, message) => refused(createGuardrail(request), errors.BadRequestResponseError, 400, message);
   await create({ name, limitUsd: 5 }, /must be set together/);
   await create({ name, resetInterval: "daily" }, /must be set together/);
-  await create({ name, contentFilters: [{ pattern: "x", action: "block" }] }, /content_filters/);
+  for (const pattern of ["a(?=b)", "(a)\\1", "(a+)+"]) {
+    await create({ name, contentFilters: [{ pattern, action: "block" }] }, /invalid_regex_pattern/);
+  }
+  await create({ name, contentFilterBuiltins: [{ slug: "person-name", action: "block" }] }, /person-name/);
   await create({ name, workspaceId: NOBODY }, /Workspace not found/);
 });
 
@@ -309,6 +312,29 @@ await operation("guardrails.update", async () => {
     refused(updateGuardrail(memberRail.id, request), errors.BadRequestResponseError, 400, message);
   await refuse({ resetInterval: null }, /must be set together/);
   await refuse({}, /No update fields provided/);
+});
+
+await operation("guardrails.create and update with content filters", async () => {
+  const contentFilters = [
+    { pattern: "PROJ-\\d{4,6}", action: "redact", label: "[PROJECT]" },
+    { pattern: "x", action: "flag" },
+  ];
+  const contentFilterBuiltins = [
+    { slug: "email", action: "block" },
+    { slug: "regex-prompt-injection", action: "redact", scanScope: "user_only" },
+  ];
+  const made = await createGuardrail({ name: `${name} filters`, workspaceId: workspace.id, contentFilters, contentFilterBuiltins });
+  assert.deepEqual((await guardrails.get({ id: made.id })).data, made);
+  assert.deepEqual(made.contentFilters, contentFilters);
+  assert.deepEqual(made.contentFilterBuiltins, [
+    { ...contentFilterBuiltins[0], label: "[EMAIL]" },
+    { ...contentFilterBuiltins[1], label: "[PROMPT_INJECTION]" },
+  ]);
+  const changed = await updateGuardrail(made.id, { contentFilters: null });
+  assert.equal(changed.contentFilters, null);
+  assert.deepEqual(changed.contentFilterBuiltins, made.contentFilterBuiltins);
+  assert.equal((await updateGuardrail(made.id, { contentFilterBuiltins: [] })).contentFilterBuiltins, null);
+  assert.equal((await guardrails.delete({ id: made.id })).deleted, true);
 });
 
 await operation("guardrails.update makes the default one of a workspace", async () => {

@@ -29,7 +29,7 @@ const FACT_CHARACTERS_MAX: usize = 256;
     responses(
         (status = 200, content((ChatCompletion = "application/json"), (ChatEvent = "text/event-stream"))),
         (status = 402, description = "The credits are spent, or what is left does not reach for this call"),
-        (status = 403, description = "The key's limit, or a budget above it, is spent"),
+        (status = 403, description = "The key's limit, or a budget above it, is spent; or a content filter blocks what is said"),
         (status = 404, description = "No provider is left that could answer, or no price is known for the model"),
         (status = 422, description = "The provider found the call unacceptable"),
         (status = 429, description = "The key calls too often, or has too many calls in flight; too many wrong keys came from this address; or the provider is busy"),

@@ -11,6 +11,7 @@ mod consent;
 mod contract;
 mod crashes;
 mod disk;
+mod filters;
 mod models;
 mod oauth;
 mod once;

@@ -215,7 +215,7 @@ async fn guardrails_hold_the_keys_and_members_they_are_assigned_to() {
         (json!({"name": "g", "limit_usd": 5}), "set together"),
         (json!({"name": "g", "reset_interval": "daily"}), "set together"),
         (json!({"name": "g", "allowed_models": []}), "one at least"),
-        (json!({"name": "g", "content_filters": [{"pattern": "x", "action": "block"}]}), "content_filters"),
+        (json!({"name": "g", "content_filters": [{"pattern": "x", "action": "shout"}]}), "content_filters"),
         (json!({"name": "g", "workspace_id": "x"}), "workspace_id"),
     ] {
         let refused = expect(m, create, "/guardrails", Some(body), 400).await;
