@@ -219,41 +219,51 @@ const ZDR_OF_ALL: &str = "enforce_zdr";
 
 /// What all guardrails that apply to a call leave of models, providers and words: allow-lists intersect, the others add up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reach(Vec<Arc<Guardrail>>);
+pub struct Reach {
+    guardrails: Vec<Arc<Guardrail>>,
+    /// The key's own list of models.
+    models: Option<Arc<[String]>>,
+}
 
 impl Reach {
-    /// What these guardrails leave; `None` where they leave everything.
-    pub fn of<'a>(guardrails: impl Iterator<Item = &'a Arc<Guardrail>>) -> Option<Self> {
+    /// What these guardrails and the key's own list of models leave; `None` where they leave everything.
+    pub fn of<'a>(
+        guardrails: impl Iterator<Item = &'a Arc<Guardrail>>,
+        models: Option<&Arc<[String]>>,
+    ) -> Option<Self> {
         let narrows = |guardrail: &&'a Arc<Guardrail>| guardrail.rules.narrows() || guardrail.rules.filters();
-        let narrowing: Vec<_> = guardrails.filter(narrows).cloned().collect();
-        (!narrowing.is_empty()).then_some(Self(narrowing))
+        let guardrails: Vec<_> = guardrails.filter(narrows).cloned().collect();
+        (!guardrails.is_empty() || models.is_some()).then(|| Self { guardrails, models: models.cloned() })
     }
 
     /// Whether there is any content filter.
     pub fn filters(&self) -> bool {
-        self.0.iter().any(|guardrail| guardrail.rules.filters())
+        self.guardrails.iter().any(|guardrail| guardrail.rules.filters())
     }
 
     /// What the content filters have to say of a call.
     pub fn judge(&self, texts: &[Text<'_>]) -> Judgement {
-        filter::judge(&self.0, texts)
+        filter::judge(&self.guardrails, texts)
     }
 
     /// Whether `model` may be called.
     pub fn model(&self, model: &str) -> bool {
-        self.0.iter().all(|g| within(g.rules.allowed_models.as_ref(), g.rules.ignored_models.as_ref(), model))
+        let left = |rules: &GuardrailRules| within(rules.allowed_models.as_ref(), rules.ignored_models.as_ref(), model);
+        self.models.as_ref().is_none_or(|own| own.iter().any(|entry| entry == model))
+            && self.guardrails.iter().all(|guardrail| left(&guardrail.rules))
     }
 
     /// Whether `provider` may answer.
     pub fn provider(&self, provider: &str) -> bool {
-        self.0.iter().all(|g| within(g.rules.allowed_providers.as_ref(), g.rules.ignored_providers.as_ref(), provider))
+        let left = |rules: &GuardrailRules| {
+            within(rules.allowed_providers.as_ref(), rules.ignored_providers.as_ref(), provider)
+        };
+        self.guardrails.iter().all(|guardrail| left(&guardrail.rules))
     }
-}
 
-impl Reach {
     /// Whether a provider of which this is declared may see calls of `model`.
     pub fn data(&self, model: &str, declared: Declared) -> bool {
-        self.0.iter().all(|guardrail| guardrail.rules.data(model, declared))
+        self.guardrails.iter().all(|guardrail| guardrail.rules.data(model, declared))
     }
 }
 
@@ -319,11 +329,16 @@ mod tests {
                 updated_at: None,
             })
         };
-        let reach = Reach::of([&guardrail(first), &guardrail(second)].into_iter()).unwrap();
+        let reach = Reach::of([&guardrail(first.clone()), &guardrail(second.clone())].into_iter(), None).unwrap();
         let left: Vec<_> = ["a", "b", "c", "d", "e"].into_iter().filter(|model| reach.model(model)).collect();
         assert_eq!(left, ["b"]);
         assert!(reach.provider("q") && !reach.provider("p"));
-        assert_eq!(Reach::of([&guardrail(GuardrailRules::default())].into_iter()), None);
+        assert_eq!(Reach::of([&guardrail(GuardrailRules::default())].into_iter(), None), None);
+        let own: Arc<[String]> = Arc::new(["a".to_owned(), "b".to_owned(), "e".to_owned()]);
+        let reach = Reach::of([&guardrail(first), &guardrail(second)].into_iter(), Some(&own)).unwrap();
+        assert!(reach.model("b") && !reach.model("a") && !reach.model("e"), "the key's own list intersects, too");
+        let alone = Reach::of([].into_iter(), Some(&own)).unwrap();
+        assert!(alone.model("e") && !alone.model("c") && alone.provider("p"));
     }
 
     #[test]
@@ -337,7 +352,7 @@ mod tests {
                 created_at: Timestamp::default(),
                 updated_at: None,
             };
-            Reach::of([&Arc::new(guardrail)].into_iter())
+            Reach::of([&Arc::new(guardrail)].into_iter(), None)
         };
         let of = |region, zero_data_retention| Declared { region, zero_data_retention };
         let nothing = Declared::default();

@@ -319,6 +319,7 @@ impl Grant {
             creator: None,
             external_user: None,
             call_limits: CallLimits::default(),
+            allowed_models: None,
         }
     }
 }

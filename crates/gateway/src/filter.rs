@@ -119,7 +119,7 @@ mod tests {
             created_at: Timestamp::default(),
             updated_at: None,
         };
-        Reach::of([&Arc::new(guardrail)].into_iter()).unwrap()
+        Reach::of([&Arc::new(guardrail)].into_iter(), None).unwrap()
     }
 
     #[test]

@@ -479,6 +479,7 @@ impl From<CreateKeyError> for ApiError {
             | CreateKeyError::Expired
             | CreateKeyError::UnknownWorkspace
             | CreateKeyError::UnknownMember
+            | CreateKeyError::NoModels
             | CreateKeyError::Count => Self::bad_request(error.to_string()),
             CreateKeyError::At(index, error) => Self::from(*error).within(&format!("keys[{index}]")),
             CreateKeyError::Random(error) => error.into(),
@@ -501,7 +502,11 @@ impl From<RotateKeyError> for ApiError {
 impl From<UpdateKeyError> for ApiError {
     fn from(error: UpdateKeyError) -> Self {
         match error {
-            UpdateKeyError::Nothing | UpdateKeyError::EmptyName => Self::bad_request(error.to_string()),
+            UpdateKeyError::Nothing
+            | UpdateKeyError::EmptyName
+            | UpdateKeyError::NoModels
+            | UpdateKeyError::Raise
+            | UpdateKeyError::NoLimit => Self::bad_request(error.to_string()),
             UpdateKeyError::UnknownKey => Self::not_found(error.to_string()),
             UpdateKeyError::Store(error) => error.into(),
         }

@@ -26,7 +26,7 @@ impl KeyStore for SqliteStore {
         let usable = |key: &Key| key.secrets.open(hash, now) && key.usable_at(now).is_ok();
         Ok(account.filter(|account| usable(&account.key)).map(|account| {
             let key = &account.key;
-            let reach = Reach::of(state.book.rules.guardrails_of(key));
+            let reach = Reach::of(state.book.rules.guardrails_of(key), key.allowed_models.as_ref());
             let creator = || key.creator.and_then(|member| state.members.get(&member)).map(|it| it.user_id.as_str());
             let credentials = state.credentials.of(key, creator);
             let Key { id, hash, workspace, call_limits, .. } = *key;

@@ -144,6 +144,7 @@ mod tests {
             creator: None,
             external_user: None,
             call_limits: CallLimits::default(),
+            allowed_models: None,
         };
         Key { disabled, ..new.into_key(KeyId(id), Timestamp::default()) }
     }

@@ -17,6 +17,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (9, include_str!("../migrations/0009_audit.sql")),
     (10, include_str!("../migrations/0010_credentials.sql")),
     (11, include_str!("../migrations/0011_limited_management_keys.sql")),
+    (12, include_str!("../migrations/0012_key_models_and_raises.sql")),
 ];
 
 const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (

@@ -112,13 +112,13 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
 const CREATE_KEY: &str = "INSERT INTO keys (id, hash, name, label, workspace, disabled, credit_limit, limit_reset,
     include_byok_in_limit, expires_at, creator, external_user, created_at, updated_at,
-    requests_per_minute, calls_in_flight_max)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+    requests_per_minute, calls_in_flight_max, allowed_models)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
 
 const UPDATE_KEY: &str =
     "UPDATE keys SET name = ?2, workspace = ?3, disabled = ?4, credit_limit = ?5, limit_reset = ?6,
     include_byok_in_limit = ?7, updated_at = ?8, label = ?9, secret = ?10, previous_secret = ?11, previous_until = ?12,
-    requests_per_minute = ?13, calls_in_flight_max = ?14
+    requests_per_minute = ?13, calls_in_flight_max = ?14, allowed_models = ?15, raise_amount = ?16, raise_until = ?17
 WHERE id = ?1";
 
 const DELETE_KEY: &str = "UPDATE keys SET deleted_at = ?2 WHERE id = ?1 AND deleted_at IS NULL";
@@ -199,6 +199,7 @@ impl Record {
                 key.updated_at.map(Timestamp::micros),
                 key.call_limits.requests_per_minute.map(NonZeroU32::get),
                 key.call_limits.calls_in_flight_max.map(NonZeroU32::get),
+                rows::models_text(key.allowed_models.as_deref()),
             ]),
             Self::UpdateKey(key) => db.prepare_cached(UPDATE_KEY)?.execute(params![
                 key.id.0,
@@ -215,6 +216,9 @@ impl Record {
                 key.secrets.previous.map(|(_, until)| until.micros()),
                 key.call_limits.requests_per_minute.map(NonZeroU32::get),
                 key.call_limits.calls_in_flight_max.map(NonZeroU32::get),
+                rows::models_text(key.allowed_models.as_deref()),
+                key.limit_raise.map(|raise| raise.amount.nanos()),
+                key.limit_raise.map(|raise| raise.until.micros()),
             ]),
             Self::DeleteKey { id, at } => db.prepare_cached(DELETE_KEY)?.execute(params![id.0, at.micros()]),
             Self::CreateManagementKey(key) => db.prepare_cached(CREATE_MANAGEMENT_KEY)?.execute(params![

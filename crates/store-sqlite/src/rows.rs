@@ -1,9 +1,11 @@
 //! Between rows and the domain's types.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use rusqlite::Row;
-use tollgate_domain::key::{CallLimits, Key, KeyHash, KeyId, ManagementKey, ManagementKeyId, Powers, Secrets};
+use rusqlite::types::Type;
+use tollgate_domain::key::{CallLimits, Key, KeyHash, KeyId, LimitRaise, ManagementKey, ManagementKeyId, Powers, Secrets};
 use tollgate_domain::ledger::{MoneyKind, Scope};
 use tollgate_domain::member::MemberId;
 use tollgate_domain::time::{LimitReset, WindowKind};
@@ -14,7 +16,7 @@ use uuid::Uuid;
 /// The columns that [`key`] reads.
 pub const KEY_COLUMNS: &str = "id, hash, name, label, workspace, disabled, credit_limit, limit_reset,
     include_byok_in_limit, expires_at, creator, external_user, created_at, updated_at, secret,
-    previous_secret, previous_until, requests_per_minute, calls_in_flight_max";
+    previous_secret, previous_until, requests_per_minute, calls_in_flight_max, allowed_models, raise_amount, raise_until";
 
 pub fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
     let hash = KeyHash::from_bytes(row.get(1)?);
@@ -39,6 +41,10 @@ pub fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
             requests_per_minute: row.get::<_, Option<u32>>(17)?.and_then(NonZeroU32::new),
             calls_in_flight_max: row.get::<_, Option<u32>>(18)?.and_then(NonZeroU32::new),
         },
+        allowed_models: row.get::<_, Option<String>>(19)?.map(|text| models(&text)).transpose()?,
+        limit_raise: row.get::<_, Option<i64>>(20)?.zip(row.get::<_, Option<i64>>(21)?).map(|(amount, until)| {
+            LimitRaise { amount: Usd::from_nanos(amount), until: Timestamp::from_micros(until) }
+        }),
         created_at: Timestamp::from_micros(row.get(12)?),
         updated_at: row.get::<_, Option<i64>>(13)?.map(Timestamp::from_micros),
     })
@@ -60,6 +66,17 @@ pub fn management_key(row: &Row<'_>) -> rusqlite::Result<ManagementKey> {
             workspace: row.get::<_, Option<i64>>(7)?.map(WorkspaceId),
         },
     })
+}
+
+/// Models as text.
+pub fn models_text(models: Option<&[String]>) -> Option<String> {
+    models.map(|models| serde_json::Value::from(models.to_vec()).to_string())
+}
+
+/// A list that cannot be read must not become one without an end.
+fn models(text: &str) -> rusqlite::Result<Arc<[String]>> {
+    let failed = |error: serde_json::Error| rusqlite::Error::FromSqlConversionFailure(19, Type::Text, error.into());
+    serde_json::from_str::<Vec<String>>(text).map(Into::into).map_err(failed)
 }
 
 /// A column that holds a UUID as text.

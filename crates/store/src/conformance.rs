@@ -100,6 +100,7 @@ impl<E: Engine> Db<E> {
             creator: None,
             external_user: Some("someone".to_owned()),
             call_limits: CallLimits { requests_per_minute: NonZeroU32::new(60), calls_in_flight_max: None },
+            allowed_models: None,
         };
         self.store.create_keys(vec![key], Actor::Operator.into()).await.unwrap().unwrap().remove(0)
     }

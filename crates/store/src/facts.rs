@@ -9,7 +9,7 @@ use tollgate_domain::oauth::Grant;
 use tollgate_domain::time::LimitReset;
 use tollgate_domain::workspace::Workspace;
 
-use crate::{Audited, CredentialView, Facts, GuardrailView, KeyView};
+use crate::{Audited, CredentialView, Fact, Facts, GuardrailView, KeyView};
 
 fn word(reset: Option<LimitReset>) -> Option<&'static str> {
     reset.map(LimitReset::as_str)
@@ -38,6 +38,9 @@ impl Audited for KeyView {
             .with("expires_at", key.expires_at)
             .with("creator_user_id", self.creator_user_id.as_ref())
             .with("external_user", key.external_user.as_ref())
+            .with("allowed_models", key.allowed_models.as_ref().map(|models| Fact::List(models.to_vec())))
+            .with("limit_raise_usd", key.limit_raise.map(|raise| raise.amount))
+            .with("limit_raise_until", key.limit_raise.map(|raise| raise.until))
             .with("requests_per_minute", count(key.call_limits.requests_per_minute))
             .with("calls_in_flight_max", count(key.call_limits.calls_in_flight_max))
     }

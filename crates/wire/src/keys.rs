@@ -75,6 +75,25 @@ pub struct Key {
     #[serde(default)]
     #[cfg_attr(feature = "openapi", schema(required, minimum = 1))]
     pub calls_in_flight_max: Option<u32>,
+    /// The only models that it may call; null is all of them. Ours.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required))]
+    pub allowed_models: Option<Vec<String>>,
+    /// What it may spend beyond `limit`, for a while; in `limit_remaining` while it is in force. Ours.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(required))]
+    pub limit_raise: Option<LimitRaise>,
+}
+
+/// What a key may spend beyond its limit, in each window, until an instant. Ours.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LimitRaise {
+    /// How much more, USD, above zero.
+    pub amount_usd: RawAmount,
+    /// From this instant on the limit is as it was; RFC 3339, UTC.
+    #[cfg_attr(feature = "openapi", schema(format = "date-time"))]
+    pub until: String,
 }
 
 /// The answer to `POST /keys`: the only one that ever holds the secret.
@@ -135,6 +154,10 @@ pub struct CreateKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub calls_in_flight_max: Option<u32>,
+    /// The only models that it may call; null or absent is all of them. Ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(min_items = 1))]
+    pub allowed_models: Option<Vec<String>>,
 }
 
 /// The body of `POST /keys/bulk`. Ours.
@@ -198,6 +221,13 @@ pub struct UpdateKey {
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
     #[cfg_attr(feature = "openapi", schema(minimum = 1))]
     pub calls_in_flight_max: Option<Option<u32>>,
+    /// The only models that it may call; null is all of them. Ours.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "nullable")]
+    #[cfg_attr(feature = "openapi", schema(min_items = 1))]
+    pub allowed_models: Option<Option<Vec<String>>>,
+    /// More than the limit for a while; null ends that. Ours.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object::nullable")]
+    pub limit_raise: Option<Option<LimitRaise>>,
 }
 
 /// Tells null from absent: the outer `Option` is presence.
@@ -239,7 +269,7 @@ mod tests {
     fn the_reference_key_is_written_as_it_was_read_but_for_our_own_fields() {
         let key: Key = serde_json::from_str(REFERENCE).unwrap();
         let ours = REFERENCE.replace(r#","limit_reset""#, r#","limit_held":null,"limit_reset""#);
-        let ours = ours.replace('}', r#","requests_per_minute":null,"calls_in_flight_max":null}"#);
+        let ours = ours.replace('}', r#","requests_per_minute":null,"calls_in_flight_max":null,"allowed_models":null,"limit_raise":null}"#);
         assert_eq!(serde_json::to_string(&key).unwrap(), ours);
     }
 

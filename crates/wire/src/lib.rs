@@ -37,7 +37,7 @@ pub use guardrails::{
     MemberUserIds, Switches, Unassigned,
 };
 pub use health::Health;
-pub use keys::{CreateKey, CreateKeys, CreatedKey, Data, Deleted, External, Key, RotateKey, UpdateKey};
+pub use keys::{CreateKey, CreateKeys, CreatedKey, Data, Deleted, External, Key, LimitRaise, RotateKey, UpdateKey};
 pub use models::{
     Architecture, Endpoint, EndpointsArchitecture, Model, ModelEndpoints, ModelLinks, ModelList, ModelsCount,
     PageLinks, Pricing, Provider, ToolChoiceSupport, TopProvider,

@@ -36,6 +36,14 @@ pub(crate) fn optional<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deseriali
     Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(value)| value))
 }
 
+/// An object, or null, told from absent: the outer `Option` is presence.
+#[expect(clippy::option_option, reason = "absent, null and there are three things")]
+pub(crate) fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    optional(deserializer).map(Some)
+}
+
 /// Objects.
 pub(crate) fn list<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     Ok(Vec::<Object<T>>::deserialize(deserializer)?.into_iter().map(|Object(value)| value).collect())

@@ -1,6 +1,6 @@
 //! Reading, changing and deleting keys.
 
-use tollgate_domain::KeyHash;
+use tollgate_domain::{KeyHash, Usd};
 use tollgate_domain::key::KeyChange;
 use tollgate_domain::workspace::Workspace;
 use tollgate_store::{Actor, KeyQuery, KeyView, StoreError};
@@ -19,6 +19,15 @@ pub enum UpdateKeyError {
     /// The name is empty.
     #[error("`name` must not be empty")]
     EmptyName,
+    /// A list of models without one.
+    #[error("`allowed_models` must name one model at least, or be null")]
+    NoModels,
+    /// The raise is over before it begins, or raises nothing.
+    #[error("`limit_raise` must have an `amount_usd` above zero and an `until` in the future")]
+    Raise,
+    /// Without a limit there is nothing to raise.
+    #[error("the key has no limit to raise; set `limit` first")]
+    NoLimit,
     /// There is no such key.
     #[error("API key not found")]
     UnknownKey,
@@ -38,6 +47,18 @@ impl App {
         }
         if change.name.as_ref().is_some_and(|name| name.trim().is_empty()) {
             return Err(UpdateKeyError::EmptyName);
+        }
+        if change.allowed_models.iter().flatten().any(|models| models.is_empty()) {
+            return Err(UpdateKeyError::NoModels);
+        }
+        if let Some(raise) = change.limit_raise.flatten() {
+            if raise.amount <= Usd::ZERO || raise.until <= self.store().now().await? {
+                return Err(UpdateKeyError::Raise);
+            }
+            let found = self.store().key(hash).await?.ok_or(UpdateKeyError::UnknownKey)?;
+            if change.limit.unwrap_or(found.key.limit).is_none() {
+                return Err(UpdateKeyError::NoLimit);
+            }
         }
         let view = self.store().update_key(hash, change, by).await?.ok_or(UpdateKeyError::UnknownKey)?;
         tracing::info!(key.hash = %hash, "key changed");

@@ -29,11 +29,16 @@ pub struct KeyRequest {
     pub external_user: Option<String>,
     /// How often it may call.
     pub call_limits: CallLimits,
+    /// The only models that it may call; `None` is all of them.
+    pub allowed_models: Option<Vec<String>>,
 }
 
 /// Why a key was not created. Nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateKeyError {
+    /// A list of models without one.
+    #[error("`allowed_models` must name one model at least, or be null")]
+    NoModels,
     /// The name is empty.
     #[error("`name` must not be empty")]
     EmptyName,
@@ -112,6 +117,9 @@ impl App {
         if request.name.trim().is_empty() {
             return Err(CreateKeyError::EmptyName);
         }
+        if request.allowed_models.as_ref().is_some_and(|models| models.is_empty()) {
+            return Err(CreateKeyError::NoModels);
+        }
         let creator = match &request.creator_user_id {
             None => None,
             Some(user_id) => Some(self.store().member(user_id).await?.ok_or(CreateKeyError::UnknownMember)?.id),
@@ -135,6 +143,7 @@ impl App {
             creator,
             external_user: request.external_user,
             call_limits: request.call_limits,
+            allowed_models: request.allowed_models.map(Into::into),
         };
         Ok((key, secret))
     }

@@ -11,7 +11,7 @@ use tollgate_domain::money::Excess;
 use tollgate_domain::time::{LimitReset, WindowKind, window_end};
 use tollgate_domain::{Timestamp as Instant, Usd};
 use tollgate_store::{Clock, SystemClock};
-use tollgate_wire::{Amount, CreateKey, Key, RawAmount, UpdateKey};
+use tollgate_wire::{Amount, CreateKey, Key, LimitRaise, RawAmount, UpdateKey};
 
 use crate::commands::remote::{Remote, print_json};
 use crate::failure::{Failure, Kind};
@@ -46,8 +46,8 @@ impl Reset {
 }
 
 /// What a file of keys says for itself.
-const FIELDS: [&str; 7] =
-    ["name", "limit", "reset", "expires", "workspace", "requests_per_minute", "calls_in_flight_max"];
+const FIELDS: [&str; 8] =
+    ["name", "limit", "reset", "expires", "workspace", "requests_per_minute", "calls_in_flight_max", "models"];
 
 /// A limit on calls: a number from 1 on, or `none`.
 #[derive(Clone, Copy, Debug)]
@@ -108,6 +108,9 @@ enum Action {
         /// Calls in flight at a time; without it there is no limit
         #[arg(long, value_name = "N", value_parser = at_least_one())]
         calls_in_flight_max: Option<u32>,
+        /// The only models it may call, with commas; without it all of them
+        #[arg(long, value_name = "MODELS")]
+        models: Option<String>,
     },
     /// Show one
     Show {
@@ -133,6 +136,15 @@ enum Action {
         /// Calls in flight at a time, or `none`
         #[arg(long, value_name = "N")]
         calls_in_flight_max: Option<Most>,
+        /// The only models it may call, with commas, or `all`
+        #[arg(long, value_name = "MODELS")]
+        models: Option<String>,
+        /// USD it may spend beyond its limit for a while, or `none`
+        #[arg(long, value_name = "USD", allow_negative_numbers = true)]
+        raise: Option<String>,
+        /// How long it may: 30d, 12h, or an instant such as 2027-01-31T00:00:00Z
+        #[arg(long, value_name = "WHEN", requires = "raise")]
+        until: Option<String>,
     },
     /// Give one a new secret, which goes to stdout, this once; hash, budget and history stay
     Rotate {
@@ -175,7 +187,17 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             list(&keys, all, as_json, now());
         }
         Action::Create { from: Some(file), .. } => create_from(&client, &file, as_json).await?,
-        Action::Create { name, limit, reset, expires, workspace, requests_per_minute, calls_in_flight_max, .. } => {
+        Action::Create {
+            name,
+            limit,
+            reset,
+            expires,
+            workspace,
+            requests_per_minute,
+            calls_in_flight_max,
+            models,
+            ..
+        } => {
             let key = CreateKey {
                 name: name.unwrap_or_default(),
                 limit: limit.as_deref().map(amount).transpose()?,
@@ -184,6 +206,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
                 workspace_id: workspace,
                 requests_per_minute,
                 calls_in_flight_max,
+                allowed_models: models.as_deref().map(list),
                 ..CreateKey::default()
             };
             let created = client.create_key(&key).await?;
@@ -199,7 +222,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             }
         }
         Action::Show { key } => show(&find(&client, &key).await?, as_json, now()),
-        Action::Update { key, name, limit, reset, requests_per_minute, calls_in_flight_max } => {
+        Action::Update { key, name, limit, reset, requests_per_minute, calls_in_flight_max, models, raise, until } => {
             let found = find(&client, &key).await?;
             let limit = match limit.as_deref() {
                 None => None,
@@ -212,6 +235,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
                 limit_reset: reset.map(Reset::word),
                 requests_per_minute: requests_per_minute.map(|Most(count)| count),
                 calls_in_flight_max: calls_in_flight_max.map(|Most(count)| count),
+                allowed_models: models.map(|models| if models == "all" { None } else { Some(list(&models)) }),
+                limit_raise: raise.map(|raise| limit_raise(&raise, until.as_deref())).transpose()?,
                 ..UpdateKey::default()
             };
             show(&client.update_key(&found.hash, &change).await?, as_json, now());
@@ -344,6 +369,23 @@ fn amount(text: &str) -> Result<RawAmount, Failure> {
     Usd::parse(text.trim_start_matches('$'), Excess::RoundDown).map(RawAmount::from).map_err(|error| {
         Failure::new(Kind::Usage, format!("--limit {error}")).next("for example: --limit 5 or --limit 0.25")
     })
+}
+
+/// What stands between commas.
+fn list(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+/// `none`, or an amount and until when.
+fn limit_raise(text: &str, until: Option<&str>) -> Result<Option<LimitRaise>, Failure> {
+    if text == "none" {
+        return Ok(None);
+    }
+    let amount_usd = amount(text)?;
+    let until = until.ok_or_else(|| {
+        Failure::new(Kind::Usage, "--raise needs --until").next("for example: --raise 5 --until 7d")
+    })?;
+    Ok(Some(LimitRaise { amount_usd, until: instant(until)? }))
 }
 
 /// `30d`, `12h`, or an instant.

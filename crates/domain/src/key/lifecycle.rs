@@ -1,6 +1,7 @@
 //! What a key is, when it may be used, and how it changes.
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use crate::member::MemberId;
 use crate::time::LimitReset;
@@ -42,10 +43,23 @@ pub struct Key {
     pub external_user: Option<String>,
     /// How often it may call.
     pub call_limits: CallLimits,
+    /// The only models that it may call; `None` is all of them.
+    pub allowed_models: Option<Arc<[String]>>,
+    /// More than the limit, for a while.
+    pub limit_raise: Option<LimitRaise>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed, if ever.
     pub updated_at: Option<Timestamp>,
+}
+
+/// What a key may spend beyond its limit, in each window, until an instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitRaise {
+    /// How much more.
+    pub amount: Usd,
+    /// From this instant on the limit is as it was.
+    pub until: Timestamp,
 }
 
 /// How often a key may call, and how many of its calls may be under way. Each node counts for itself.
@@ -117,6 +131,8 @@ pub struct NewKey {
     pub external_user: Option<String>,
     /// As [`Key::call_limits`].
     pub call_limits: CallLimits,
+    /// As [`Key::allowed_models`], not empty.
+    pub allowed_models: Option<Arc<[String]>>,
 }
 
 impl NewKey {
@@ -137,6 +153,8 @@ impl NewKey {
             creator: self.creator,
             external_user: self.external_user,
             call_limits: self.call_limits,
+            allowed_models: self.allowed_models,
+            limit_raise: None,
             created_at: now,
             updated_at: None,
         }
@@ -162,6 +180,10 @@ pub struct KeyChange {
     pub requests_per_minute: Option<Option<NonZeroU32>>,
     /// Other calls in flight, or any number.
     pub calls_in_flight_max: Option<Option<NonZeroU32>>,
+    /// Other models, not none, or all of them.
+    pub allowed_models: Option<Option<Arc<[String]>>>,
+    /// More than the limit for a while, or no longer.
+    pub limit_raise: Option<Option<LimitRaise>>,
 }
 
 impl KeyChange {
@@ -220,9 +242,17 @@ impl Key {
                 requests_per_minute: change.requests_per_minute.unwrap_or(old.call_limits.requests_per_minute),
                 calls_in_flight_max: change.calls_in_flight_max.unwrap_or(old.call_limits.calls_in_flight_max),
             },
+            allowed_models: change.allowed_models.unwrap_or(old.allowed_models),
+            limit_raise: change.limit_raise.unwrap_or(old.limit_raise),
             updated_at: Some(now),
             ..old
         }
+    }
+
+    /// The limit that is in force at `now`: with what it is raised by.
+    pub fn limit_at(&self, now: Timestamp) -> Option<Usd> {
+        let raise = self.limit_raise.filter(|raise| now < raise.until).map_or(Usd::ZERO, |raise| raise.amount);
+        self.limit.map(|limit| [limit, raise].into_iter().sum())
     }
 }
 
@@ -282,6 +312,7 @@ mod tests {
             creator: None,
             external_user: None,
             call_limits: CallLimits { requests_per_minute: NonZeroU32::new(60), calls_in_flight_max: None },
+            allowed_models: None,
         }
         .into_key(KeyId(1), Timestamp::from_micros(1))
     }
@@ -318,6 +349,14 @@ mod tests {
         assert_eq!(renamed.updated_at, Some(now));
         let unlimited = KeyChange { limit: Some(None), ..KeyChange::default() };
         assert_eq!(key().apply(unlimited, now).limit, None);
+        let raise = LimitRaise { amount: Usd::from_nanos(5), until: Timestamp::from_micros(90) };
+        let raised = key().apply(KeyChange { limit_raise: Some(Some(raise)), ..KeyChange::default() }, now);
+        let limit = key().limit.unwrap();
+        assert_eq!(raised.limit, Some(limit), "the limit itself stays as it is");
+        assert_eq!(raised.limit_at(Timestamp::from_micros(89)), limit.plus(raise.amount).ok());
+        assert_eq!(raised.limit_at(Timestamp::from_micros(90)), Some(limit));
+        let unlimited = raised.apply(KeyChange { limit: Some(None), ..KeyChange::default() }, now);
+        assert_eq!(unlimited.limit_at(now), None);
         let few = KeyChange { calls_in_flight_max: Some(NonZeroU32::new(2)), ..KeyChange::default() };
         let few = key().apply(few, now).call_limits;
         assert_eq!(few, CallLimits { calls_in_flight_max: NonZeroU32::new(2), ..key().call_limits });

@@ -206,7 +206,7 @@ impl Book {
         let windows = Windows::at(now);
         let nothing = Balance::default();
         let state = |(budget, scope)| BudgetState::of(budget, self.balance(scope).unwrap_or(&nothing), now, &windows);
-        self.rules.budgets_of(&account.key).into_iter().map(state).collect()
+        self.rules.budgets_of(&account.key, now).into_iter().map(state).collect()
     }
 
     /// Holds the bound of a call, if its key is usable and every budget has room.
@@ -360,6 +360,7 @@ mod tests {
             creator: Some(MemberId(1)),
             external_user: None,
             call_limits: CallLimits::default(),
+            allowed_models: None,
         }
         .into_key(KeyId(1), Timestamp::default())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use super::{Budget, BudgetScope, Scope};
-use crate::Usd;
+use crate::{Timestamp, Usd};
 use crate::guardrail::{Guardrail, GuardrailId};
 use crate::key::{Key, KeyId};
 use crate::member::MemberId;
@@ -99,9 +99,9 @@ impl Rules {
         ids.into_iter().flatten().filter_map(|id| self.guardrails.get(id))
     }
 
-    /// The budgets that apply to a key, each with the scope whose spending counts against it, in the order in which they are
+    /// The budgets that apply to a key at `now`, each with the scope whose spending counts against it, in the order in which they are
     /// enforced.
-    pub fn budgets_of(&self, key: &Key) -> Vec<(Budget, Scope)> {
+    pub fn budgets_of(&self, key: &Key, now: Timestamp) -> Vec<(Budget, Scope)> {
         let mut found = Vec::new();
         let default = self.defaults.get(&key.workspace);
         let members = key.creator.and_then(|member| self.of_members.get(&member));
@@ -140,7 +140,7 @@ impl Rules {
                 (budget, Scope::Workspace(key.workspace))
             }));
         }
-        if let Some(limit) = key.limit {
+        if let Some(limit) = key.limit_at(now) {
             let budget = Budget {
                 scope: BudgetScope::Key,
                 limit,
@@ -165,7 +165,6 @@ mod tests {
     use crate::key::{CallLimits, KeyHash, NewKey};
     use crate::time::{LimitReset, WindowKind};
     use crate::workspace::{NewWorkspace, Preferences};
-    use crate::{Timestamp, Usd};
     use uuid::Uuid;
 
     fn guardrail(id: i64, uuid: Uuid) -> Guardrail {
@@ -194,6 +193,7 @@ mod tests {
             creator: Some(MemberId(5)),
             external_user: None,
             call_limits: CallLimits::default(),
+            allowed_models: None,
         }
         .into_key(KeyId(7), Timestamp::default());
         let mut workspace = NewWorkspace {
@@ -216,9 +216,10 @@ mod tests {
         }
         rules.assign_member(MemberId(5), Some(GuardrailId(2)));
         rules.assign_key(KeyId(7), Some(GuardrailId(3)));
+        let now = Timestamp::default();
         let (member, own) = (Scope::Member(MemberId(5)), Scope::Key(KeyId(7)));
         let found: Vec<_> =
-            rules.budgets_of(&key).into_iter().map(|(b, scope)| (b.scope, b.limit.nanos(), scope)).collect();
+            rules.budgets_of(&key, now).into_iter().map(|(b, scope)| (b.scope, b.limit.nanos(), scope)).collect();
         let expected = [
             (BudgetScope::WorkspaceDefaultMember, 1, member),
             (BudgetScope::WorkspaceDefaultKey, 1, own),
@@ -233,6 +234,6 @@ mod tests {
         assert_eq!(rules.guardrails_of(&key).map(|guardrail| guardrail.id.0).collect::<Vec<_>>(), [1, 2, 3]);
         rules.remove_guardrail(GuardrailId(1));
         rules.remove_guardrail(GuardrailId(3));
-        assert_eq!(rules.budgets_of(&key).len(), 5, "what is removed applies to nobody");
+        assert_eq!(rules.budgets_of(&key, now).len(), 5, "what is removed applies to nobody");
     }
 }

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use tollgate_app::keys::{Current, KeyRequest};
-use tollgate_domain::key::{CallLimits, KeyChange, ManagementKey};
+use tollgate_domain::key::{CallLimits, KeyChange, LimitRaise, ManagementKey};
 use tollgate_domain::ledger::{BudgetScope, BudgetState};
 use tollgate_domain::money::{Excess, MoneyError};
 use tollgate_domain::time::LimitReset;
@@ -12,8 +12,10 @@ use tollgate_store::KeyView;
 use tollgate_wire::{
     Amount, CreateKey, CreatedKey, CurrentKey, FreeModelDailyRequests, Key, KeyBudget, RateLimit, RawAmount, UpdateKey,
 };
+use tollgate_wire as wire;
 use uuid::Uuid;
 
+use super::workspaces::amount;
 use crate::error::ApiError;
 
 /// There is no quota on free models here, and clients demand a number.
@@ -37,6 +39,7 @@ pub fn key_request(body: CreateKey) -> Result<KeyRequest, ApiError> {
             requests_per_minute: body.requests_per_minute.map(requests_per_minute).transpose()?,
             calls_in_flight_max: body.calls_in_flight_max.map(calls_in_flight_max).transpose()?,
         },
+        allowed_models: body.allowed_models,
     })
 }
 
@@ -61,6 +64,12 @@ pub fn key_change(body: &UpdateKey) -> Result<KeyChange, ApiError> {
             .calls_in_flight_max
             .map(|given| given.map(calls_in_flight_max).transpose())
             .transpose()?,
+        allowed_models: body.allowed_models.clone().map(|given| given.map(Into::into)),
+        limit_raise: body
+            .limit_raise
+            .as_ref()
+            .map(|given| given.as_ref().map(limit_raise).transpose())
+            .transpose()?,
     })
 }
 
@@ -77,6 +86,14 @@ pub fn limit(raw: &RawAmount) -> Result<Usd, ApiError> {
             MoneyError::Negative | MoneyError::TooLarge | MoneyError::TooPrecise => error.to_string(),
         };
         ApiError::bad_request(format!("`limit` {problem}"))
+    })
+}
+
+fn limit_raise(raise: &wire::LimitRaise) -> Result<LimitRaise, ApiError> {
+    let until = Timestamp::parse_utc(&raise.until);
+    Ok(LimitRaise {
+        amount: amount("limit_raise.amount_usd", &raise.amount_usd, Excess::RoundDown)?,
+        until: until.map_err(|error| ApiError::bad_request(format!("`limit_raise.until` {error}")))?,
     })
 }
 
@@ -139,6 +156,11 @@ pub fn key(view: KeyView) -> Key {
         workspace_id: view.workspace.to_string(),
         requests_per_minute: view.key.call_limits.requests_per_minute.map(NonZeroU32::get),
         calls_in_flight_max: view.key.call_limits.calls_in_flight_max.map(NonZeroU32::get),
+        allowed_models: view.key.allowed_models.map(|models| models.to_vec()),
+        limit_raise: view.key.limit_raise.map(|raise| wire::LimitRaise {
+            amount_usd: RawAmount::from(raise.amount),
+            until: raise.until.to_string(),
+        }),
     }
 }
 
@@ -158,7 +180,8 @@ fn inference_key(view: KeyView) -> CurrentKey {
     let [usage, usage_daily, usage_weekly, usage_monthly] = view.spend.credits.map(Amount);
     let [byok_usage, byok_usage_daily, byok_usage_weekly, byok_usage_monthly] = view.spend.byok.map(Amount);
     CurrentKey {
-        limit: view.key.limit.map(Amount),
+        // What is in force now, so that it is what is left and what is spent.
+        limit: own.map(|state| Amount(state.budget.limit)),
         limit_remaining: own.map(|state| Amount(state.remaining())),
         limit_held: own.map(|state| Amount(state.held)),
         limit_reset: view.key.limit_reset.map(word),

@@ -128,7 +128,8 @@ pub fn signed(name: &str, raw: &RawAmount) -> Result<Usd, ApiError> {
     in_words(name, raw.parse_signed(Excess::Refuse))
 }
 
-fn amount(name: &str, raw: &RawAmount, excess: Excess) -> Result<Usd, ApiError> {
+/// Money in USD, zero or more.
+pub fn amount(name: &str, raw: &RawAmount, excess: Excess) -> Result<Usd, ApiError> {
     in_words(name, raw.parse(excess))
 }
 

@@ -60,6 +60,7 @@ fn set(key: &mut CreateKey, column: &str, value: &str) -> Result<(), String> {
         "workspace_id" => key.workspace_id = text(),
         "requests_per_minute" => key.requests_per_minute = Some(count(column, value)?),
         "calls_in_flight_max" => key.calls_in_flight_max = Some(count(column, value)?),
+        "allowed_models" => key.allowed_models = Some(value.split_whitespace().map(str::to_owned).collect()),
         "external_user" => key.external = Some(External { user: value.to_owned() }),
         // A limit must not get lost over a column that nobody knows.
         other => return Err(format!("the column `{other}` is not known")),

@@ -18,6 +18,7 @@ mod once;
 mod openapi;
 mod organization;
 mod patience;
+mod raises;
 mod races;
 mod rates;
 mod scenarios;

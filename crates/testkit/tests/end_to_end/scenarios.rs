@@ -58,6 +58,7 @@ fn new_key(name: &str, limit: Option<Usd>, limit_reset: Option<LimitReset>) -> N
         creator: None,
         external_user: None,
         call_limits: CallLimits::default(),
+        allowed_models: None,
     }
 }
 

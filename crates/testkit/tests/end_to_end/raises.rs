@@ -1,0 +1,98 @@
+//! More than the limit for a while, and the only models that a key may call.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+use testkit::{MODEL, TestApp, TestKey, nanos};
+
+use crate::contract::{ask, json_of};
+
+async fn change(app: &TestApp, key: &TestKey, body: Value) -> (u16, Value) {
+    let answer = ask(&app.manager, Method::PATCH, &format!("/keys/{}", key.hash), Some(body)).await;
+    (answer.status.as_u16(), json_of(&answer))
+}
+
+#[tokio::test]
+async fn a_raise_holds_until_its_instant_and_not_a_moment_longer() {
+    let app = TestApp::start().await;
+    // A call costs 10 + 5 x 10 nano-dollars.
+    let key = app.key().limit_nanos(60).reset("daily").create().await;
+    assert_eq!(key.chat(5, json!({})).await.status.as_u16(), 200);
+    assert_eq!(key.chat(5, json!({})).await.status.as_u16(), 403, "all of it is spent");
+    let raise = json!({"amount_usd": 120e-9, "until": "2026-01-15T13:00:00Z"});
+    let (status, raised) = change(&app, &key, json!({"limit_raise": raise})).await;
+    assert_eq!(status, 200, "{raised}");
+    assert_eq!(nanos(&raised["data"]["limit"]), 60, "the limit itself stays as it is");
+    assert_eq!(nanos(&raised["data"]["limit_remaining"]), 120);
+    assert_eq!(nanos(&raised["data"]["limit_raise"]["amount_usd"]), 120);
+    let seen = json_of(&ask(&key.client, Method::GET, "/key", None).await);
+    let left = (nanos(&seen["data"]["limit"]), nanos(&seen["data"]["limit_remaining"]));
+    assert_eq!(left, (180, 120), "the key sees what is in force");
+    assert_eq!(nanos(&seen["data"]["effective_budget"]["limit_usd"]), 180);
+
+    let app = app.restart().await;
+    let key = TestKey { client: app.manager.with_key(&key.secret), ..key };
+    assert_eq!(key.chat(5, json!({})).await.status.as_u16(), 200, "it survives a restart");
+    app.clock.advance(Duration::from_mins(59));
+    assert_eq!(key.chat(5, json!({})).await.status.as_u16(), 200);
+    app.clock.advance(Duration::from_mins(1));
+    let refused = key.chat(1, json!({})).await;
+    assert_eq!(refused.status.as_u16(), 403, "it is over: more is spent than the limit");
+    let after = json_of(&ask(&app.manager, Method::GET, &format!("/keys/{}", key.hash), None).await);
+    assert_eq!(nanos(&after["data"]["limit_remaining"]), -120);
+    app.clock.advance(Duration::from_hours(12));
+    assert_eq!(key.chat(5, json!({})).await.status.as_u16(), 200, "a new day, and the limit as it was");
+    assert_eq!(key.chat(5, json!({})).await.status.as_u16(), 403);
+}
+
+#[tokio::test]
+async fn a_raise_that_makes_no_sense_changes_nothing() {
+    let app = TestApp::start().await;
+    let (limited, free) = (app.key().limit("1").create().await, app.key().create().await);
+    let until = "2026-01-15T13:00:00Z";
+    for (key, raise) in [
+        (&limited, json!({"amount_usd": 0, "until": until})),
+        (&limited, json!({"amount_usd": -1, "until": until})),
+        (&limited, json!({"amount_usd": "1", "until": until})),
+        (&limited, json!({"amount_usd": 1, "until": "2026-01-15T12:00:00Z"})),
+        (&limited, json!({"amount_usd": 1, "until": "tomorrow"})),
+        (&limited, json!({"amount_usd": 1})),
+        (&limited, json!([1, until])),
+        (&free, json!({"amount_usd": 1, "until": until})),
+    ] {
+        let (status, answer) = change(&app, key, json!({"name": "changed", "limit_raise": raise})).await;
+        assert_eq!(status, 400, "{raise}: {answer}");
+    }
+    let view = app.manager.key(&limited.hash).await.unwrap();
+    assert!(view.name != "changed" && view.limit_raise.is_none());
+    let (_, both) = change(&app, &free, json!({"limit": 2, "limit_raise": {"amount_usd": 1, "until": until}})).await;
+    assert_eq!(nanos(&both["data"]["limit_remaining"]), 3_000_000_000_i64);
+    let (_, ended) = change(&app, &free, json!({"limit_raise": null})).await;
+    assert_eq!(nanos(&ended["data"]["limit_remaining"]), 2_000_000_000_i64);
+}
+
+#[tokio::test]
+async fn a_key_calls_the_models_on_its_list_and_no_other() {
+    let app = TestApp::start().await;
+    let body = json!({"name": "narrow", "allowed_models": ["test/cent"]});
+    let made = json_of(&ask(&app.manager, Method::POST, "/keys", Some(body)).await);
+    assert_eq!(made["data"]["allowed_models"], json!(["test/cent"]));
+    let client = app.manager.with_key(made["key"].as_str().unwrap());
+    let key = TestKey { hash: made["data"]["hash"].as_str().unwrap().to_owned(), secret: String::new(), client };
+    let call = |model: &str| json!({"model": model, "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]});
+    let asked = async |model: &str| {
+        ask(&key.client, Method::POST, "/chat/completions", Some(call(model))).await.status.as_u16()
+    };
+    assert_eq!((asked(MODEL).await, asked("test/cent").await), (404, 200));
+    let models = json_of(&ask(&key.client, Method::GET, "/models/user", None).await);
+    assert_eq!((&models["total_count"], &models["data"][0]["id"]), (&json!(1), &json!("test/cent")));
+    assert_eq!(change(&app, &key, json!({"allowed_models": []})).await.0, 400);
+    assert_eq!(change(&app, &key, json!({"allowed_models": [MODEL]})).await.0, 200);
+    assert_eq!((asked(MODEL).await, asked("test/cent").await), (200, 404));
+    assert_eq!(change(&app, &key, json!({"allowed_models": null})).await.0, 200);
+    assert_eq!((asked(MODEL).await, asked("test/cent").await), (200, 200));
+    let none = ask(&app.manager, Method::POST, "/keys", Some(json!({"name": "x", "allowed_models": []}))).await;
+    assert_eq!(none.status.as_u16(), 400);
+}
