@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use rusqlite::Row;
 use rusqlite::types::Type;
-use tollgate_domain::key::{CallLimits, Key, KeyHash, KeyId, LimitRaise, ManagementKey, ManagementKeyId, Powers, Secrets};
+use tollgate_domain::key::{
+    CallLimits, Key, KeyHash, KeyId, LimitRaise, ManagementKey, ManagementKeyId, Powers, Secrets,
+};
 use tollgate_domain::ledger::{MoneyKind, Scope};
 use tollgate_domain::member::MemberId;
 use tollgate_domain::time::{LimitReset, WindowKind};

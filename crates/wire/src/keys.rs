@@ -269,7 +269,10 @@ mod tests {
     fn the_reference_key_is_written_as_it_was_read_but_for_our_own_fields() {
         let key: Key = serde_json::from_str(REFERENCE).unwrap();
         let ours = REFERENCE.replace(r#","limit_reset""#, r#","limit_held":null,"limit_reset""#);
-        let ours = ours.replace('}', r#","requests_per_minute":null,"calls_in_flight_max":null,"allowed_models":null,"limit_raise":null}"#);
+        let ours = ours.replace(
+            '}',
+            r#","requests_per_minute":null,"calls_in_flight_max":null,"allowed_models":null,"limit_raise":null}"#,
+        );
         assert_eq!(serde_json::to_string(&key).unwrap(), ours);
     }
 

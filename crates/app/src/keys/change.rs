@@ -1,8 +1,8 @@
 //! Reading, changing and deleting keys.
 
-use tollgate_domain::{KeyHash, Usd};
 use tollgate_domain::key::KeyChange;
 use tollgate_domain::workspace::Workspace;
+use tollgate_domain::{KeyHash, Usd};
 use tollgate_store::{Actor, KeyQuery, KeyView, StoreError};
 
 use crate::App;

@@ -117,7 +117,7 @@ impl App {
         if request.name.trim().is_empty() {
             return Err(CreateKeyError::EmptyName);
         }
-        if request.allowed_models.as_ref().is_some_and(|models| models.is_empty()) {
+        if request.allowed_models.as_ref().is_some_and(Vec::is_empty) {
             return Err(CreateKeyError::NoModels);
         }
         let creator = match &request.creator_user_id {

@@ -206,7 +206,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
                 workspace_id: workspace,
                 requests_per_minute,
                 calls_in_flight_max,
-                allowed_models: models.as_deref().map(list),
+                allowed_models: models.as_deref().map(words),
                 ..CreateKey::default()
             };
             let created = client.create_key(&key).await?;
@@ -235,7 +235,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
                 limit_reset: reset.map(Reset::word),
                 requests_per_minute: requests_per_minute.map(|Most(count)| count),
                 calls_in_flight_max: calls_in_flight_max.map(|Most(count)| count),
-                allowed_models: models.map(|models| if models == "all" { None } else { Some(list(&models)) }),
+                allowed_models: models.map(|models| if models == "all" { None } else { Some(words(&models)) }),
                 limit_raise: raise.map(|raise| limit_raise(&raise, until.as_deref())).transpose()?,
                 ..UpdateKey::default()
             };
@@ -372,7 +372,7 @@ fn amount(text: &str) -> Result<RawAmount, Failure> {
 }
 
 /// What stands between commas.
-fn list(text: &str) -> Vec<String> {
+fn words(text: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
@@ -382,9 +382,8 @@ fn limit_raise(text: &str, until: Option<&str>) -> Result<Option<LimitRaise>, Fa
         return Ok(None);
     }
     let amount_usd = amount(text)?;
-    let until = until.ok_or_else(|| {
-        Failure::new(Kind::Usage, "--raise needs --until").next("for example: --raise 5 --until 7d")
-    })?;
+    let until = until
+        .ok_or_else(|| Failure::new(Kind::Usage, "--raise needs --until").next("for example: --raise 5 --until 7d"))?;
     Ok(Some(LimitRaise { amount_usd, until: instant(until)? }))
 }
 

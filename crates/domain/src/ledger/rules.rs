@@ -5,11 +5,11 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use super::{Budget, BudgetScope, Scope};
-use crate::{Timestamp, Usd};
 use crate::guardrail::{Guardrail, GuardrailId};
 use crate::key::{Key, KeyId};
 use crate::member::MemberId;
 use crate::workspace::{Workspace, WorkspaceId};
+use crate::{Timestamp, Usd};
 
 /// Everything that limits spending besides the keys' own limits.
 #[derive(Clone, Debug, Default)]

@@ -9,10 +9,10 @@ use tollgate_domain::money::{Excess, MoneyError};
 use tollgate_domain::time::LimitReset;
 use tollgate_domain::{KeySecret, Timestamp, Usd};
 use tollgate_store::KeyView;
+use tollgate_wire as wire;
 use tollgate_wire::{
     Amount, CreateKey, CreatedKey, CurrentKey, FreeModelDailyRequests, Key, KeyBudget, RateLimit, RawAmount, UpdateKey,
 };
-use tollgate_wire as wire;
 use uuid::Uuid;
 
 use super::workspaces::amount;
@@ -65,11 +65,7 @@ pub fn key_change(body: &UpdateKey) -> Result<KeyChange, ApiError> {
             .map(|given| given.map(calls_in_flight_max).transpose())
             .transpose()?,
         allowed_models: body.allowed_models.clone().map(|given| given.map(Into::into)),
-        limit_raise: body
-            .limit_raise
-            .as_ref()
-            .map(|given| given.as_ref().map(limit_raise).transpose())
-            .transpose()?,
+        limit_raise: body.limit_raise.as_ref().map(|given| given.as_ref().map(limit_raise).transpose()).transpose()?,
     })
 }
 

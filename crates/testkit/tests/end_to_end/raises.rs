@@ -1,5 +1,4 @@
 //! More than the limit for a while, and the only models that a key may call.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::time::Duration;
 
