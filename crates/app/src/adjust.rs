@@ -1,7 +1,7 @@
 //! Correcting what a generation was charged.
 
 use tollgate_domain::ledger::Amounts;
-use tollgate_store::{Act, StoreError};
+use tollgate_store::{Act, AdjustRefused, StoreError};
 
 use crate::App;
 
@@ -28,9 +28,9 @@ pub enum AdjustError {
     /// Whoever reads the log wants to know why.
     #[error("`reason` must be 1 to {REASON_MAX} characters long")]
     Reason,
-    /// There is no such generation, or it is still in flight.
-    #[error("Generation not found")]
-    Unknown,
+    /// The ledger does not take it.
+    #[error("the charge cannot be corrected so")]
+    Refused(AdjustRefused),
     /// The store failed.
     #[error("the correction could not be stored")]
     Store(#[from] StoreError),
@@ -49,7 +49,7 @@ impl App {
         if reason.trim().is_empty() || reason.chars().count() > REASON_MAX {
             return Err(AdjustError::Reason);
         }
-        let charge = self.store().adjust(&generation, amounts, &reason, act).await?.ok_or(AdjustError::Unknown)?;
+        let charge = self.store().adjust(&generation, amounts, &reason, act).await?.map_err(AdjustError::Refused)?;
         tracing::info!(generation.id = generation, credits = %amounts.credits, byok = %amounts.byok, "charge corrected");
         Ok(charge)
     }

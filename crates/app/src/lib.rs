@@ -59,6 +59,9 @@ pub enum StartError {
     /// What is sealed in the database was sealed with another key.
     #[error("the database belongs to another encryption key")]
     OtherVault,
+    /// The encryption key cannot be used.
+    #[error(transparent)]
+    Vault(#[from] vault::SealError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -83,7 +86,7 @@ impl App {
     pub async fn new(store: Arc<dyn Store>, random: Arc<dyn Random>, settings: Settings) -> Result<Self, StartError> {
         let started_at = store.now().await?;
         if let Some(vault) = &settings.vault
-            && !store.same_vault(vault.check()).await?
+            && !store.same_vault(vault.check()?).await?
         {
             return Err(StartError::OtherVault);
         }

@@ -1,12 +1,10 @@
 //! Requests that are made once however often they are sent: the answer is kept, sealed, for whoever asks again.
 
-use std::sync::Arc;
-
 use aws_lc_rs::digest::{SHA256, digest};
 use tollgate_store::{KeptAnswer, StoreError};
 
-use crate::vault::{open, seal};
-use crate::{App, Random};
+use crate::App;
+use crate::vault::{SealError, open, seal};
 
 /// Where the answer to one idempotency key of one caller is kept. Nobody else can find or open it.
 #[derive(Clone)]
@@ -14,11 +12,11 @@ pub struct Slot {
     id: [u8; 32],
     key: [u8; 32],
     request: [u8; 32],
-    random: Arc<dyn Random>,
+    /// Drawn before anything is done, so that an answer that was given can be kept.
+    nonce: [u8; 32],
 }
 
 /// What is kept in a slot.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kept {
     /// The answer to the same request.
     Answer(Vec<u8>),
@@ -34,8 +32,7 @@ impl Slot {
 
     /// The answer, sealed; `None` where it cannot be.
     pub fn keep(&self, answer: &[u8]) -> Option<KeptAnswer> {
-        let sealed = seal(&self.key, &self.id, answer, self.random.as_ref());
-        match sealed {
+        match seal(&self.key, &self.id, answer, self.nonce) {
             Ok(sealed) => Some(KeptAnswer { id: self.id, request: self.request, sealed }),
             Err(error) => {
                 tracing::warn!(%error, "an answer is not kept");
@@ -48,20 +45,23 @@ impl Slot {
 impl App {
     /// The slot of a request: of the caller who has `secret`, under the idempotency key `name`. `parts` are all that makes
     /// it this request. `None` where the server has no key to seal with.
-    pub fn slot(&self, secret: &[u8], name: &[u8], parts: &[&[u8]]) -> Option<Slot> {
-        let vault = self.settings().vault.as_ref()?;
+    ///
+    /// # Errors
+    /// [`SealError`]: nothing can be sealed.
+    pub fn slot(&self, secret: &[u8], name: &[u8], parts: &[&[u8]]) -> Result<Option<Slot>, SealError> {
+        let Some(vault) = self.settings().vault.as_ref() else { return Ok(None) };
         let mut request = Vec::new();
         for part in parts {
             request.extend_from_slice(&part.len().to_be_bytes());
             request.extend_from_slice(part);
         }
         let request = digest(&SHA256, &request);
-        Some(Slot {
-            id: vault.derive("answer id", &[secret, name]),
-            key: vault.derive("answer", &[secret, name]),
-            request: std::array::from_fn(|index| request.as_ref().get(index).copied().unwrap_or_default()),
-            random: Arc::clone(&self.random),
-        })
+        Ok(Some(Slot {
+            id: vault.derive("answer id", &[secret, name])?,
+            key: vault.derive("answer", &[secret, name])?,
+            request: request.as_ref().first_chunk().copied().ok_or(SealError::Refused)?,
+            nonce: self.random.bytes()?,
+        }))
     }
 
     /// What is kept in a slot, if anything is.

@@ -65,13 +65,19 @@ impl Vault {
     }
 
     /// What tells this key from another.
-    pub fn check(&self) -> VaultCheck {
-        let whole = self.derive("check", &[]);
-        std::array::from_fn(|index| whole.get(index).copied().unwrap_or_default())
+    ///
+    /// # Errors
+    /// [`SealError::Refused`].
+    pub fn check(&self) -> Result<VaultCheck, SealError> {
+        let whole = self.derive("check", &[])?;
+        whole.first_chunk().copied().ok_or(SealError::Refused)
     }
 
     /// A key for one purpose, and for whoever knows all of `secrets`.
-    pub fn derive(&self, purpose: &str, secrets: &[&[u8]]) -> [u8; KEY_BYTES] {
+    ///
+    /// # Errors
+    /// [`SealError::Refused`].
+    pub fn derive(&self, purpose: &str, secrets: &[&[u8]]) -> Result<[u8; KEY_BYTES], SealError> {
         let mut material = Vec::new();
         for secret in secrets {
             // With their lengths: ("ab", "c") is not ("a", "bc").
@@ -81,9 +87,9 @@ impl Vault {
         let mut key = [0; KEY_BYTES];
         let info = [b"tollgate/", purpose.as_bytes()];
         let extracted = Salt::new(HKDF_SHA256, &self.key).extract(&material);
-        // Neither can fail: the length is the hash's own.
-        let _ = extracted.expand(&info, Length).map(|okm| okm.fill(&mut key));
-        key
+        // A key of zeros would be everybody's.
+        let filled = extracted.expand(&info, Length).and_then(|okm| okm.fill(&mut key));
+        filled.map(|()| key).map_err(|_| SealError::Refused)
     }
 
     /// Seals `plain`; it opens only with the same purpose and for the same `owner`.
@@ -91,12 +97,12 @@ impl Vault {
     /// # Errors
     /// [`SealError`].
     pub fn seal(&self, purpose: &str, owner: &[u8], plain: &[u8], random: &dyn Random) -> Result<Vec<u8>, SealError> {
-        seal(&self.derive(purpose, &[]), owner, plain, random)
+        seal(&self.derive(purpose, &[])?, owner, plain, random.bytes()?)
     }
 
     /// Opens what was sealed; `None` for anything else.
     pub fn open(&self, purpose: &str, owner: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-        open(&self.derive(purpose, &[]), owner, sealed)
+        open(&self.derive(purpose, &[]).ok()?, owner, sealed)
     }
 }
 
@@ -108,15 +114,13 @@ impl KeyType for Length {
     }
 }
 
-/// Seals `plain` under `key`: a random nonce, then what AES-256-GCM makes of it. `owner` is needed to open it.
+/// Seals `plain` under `key`: a nonce out of `random`, which is never used again, then what AES-256-GCM makes of it. `owner`
+/// is needed to open it.
 ///
 /// # Errors
-/// [`SealError`].
-pub fn seal(key: &[u8; KEY_BYTES], owner: &[u8], plain: &[u8], random: &dyn Random) -> Result<Vec<u8>, SealError> {
-    let nonce: [u8; NONCE_LEN] = {
-        let bytes = random.bytes()?;
-        std::array::from_fn(|index| bytes.get(index).copied().unwrap_or_default())
-    };
+/// [`SealError::Refused`].
+pub fn seal(key: &[u8; KEY_BYTES], owner: &[u8], plain: &[u8], random: [u8; 32]) -> Result<Vec<u8>, SealError> {
+    let nonce: [u8; NONCE_LEN] = random.first_chunk().copied().ok_or(SealError::Refused)?;
     let cipher = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).map_err(|_| SealError::Refused)?);
     let mut text = plain.to_vec();
     let nonce_of = Nonce::assume_unique_for_key(nonce);
@@ -163,8 +167,8 @@ mod tests {
     fn a_key_is_64_hex_digits_and_its_check_tells_it_from_others() {
         let vault = Vault::parse(&"0f".repeat(32)).unwrap();
         assert_eq!(vault.reveal(), "0f".repeat(32));
-        assert_eq!(vault.check(), Vault::new([15; 32]).check());
-        assert_ne!(vault.check(), Vault::new([16; 32]).check());
+        assert_eq!(vault.check().unwrap(), Vault::new([15; 32]).check().unwrap());
+        assert_ne!(vault.check().unwrap(), Vault::new([16; 32]).check().unwrap());
         for bad in ["", "0f", &"0g".repeat(32), &"é".repeat(32), &"0f".repeat(33)] {
             assert!(Vault::parse(bad).is_none(), "{bad}");
         }
@@ -179,7 +183,8 @@ mod tests {
             vault.derive("a", &[b"a", b"bc"]),
             vault.derive("b", &[b"ab", b"c"]),
             vault.derive("a", &[]),
-        ];
+        ]
+        .map(Result::unwrap);
         for (index, key) in keys.iter().enumerate() {
             assert!(!keys[..index].contains(key));
         }

@@ -99,6 +99,7 @@ pub async fn open_app(
     let settings = Settings { key_prefix, public_url, oauth_default_limit, vault, providers, byok_fee };
     App::new(store, Arc::new(OsRandom), settings).await.map_err(|error| match error {
         StartError::OtherVault => vault::other_key(),
+        StartError::Vault(error) => failed(error),
         StartError::Store(error) => failed(error),
     })
 }

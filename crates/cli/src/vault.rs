@@ -53,11 +53,17 @@ pub fn other_key() -> Failure {
         .next(format!("set {VARIABLE} to the key that was used before, or unset it if there was a key file"))
 }
 
-/// Only its owner reads it, and it is on disk before anything is sealed with it.
+/// Only its owner reads it, and it is on disk, whole and under its name, before anything is sealed with it.
 fn write(file: &Path, vault: &Vault) -> std::io::Result<()> {
-    let mut created = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    let draft = file.with_extension("key.new");
+    // Left by a process that died: nothing was sealed with it.
+    let _ = std::fs::remove_file(&draft);
+    let mut created = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
     writeln!(created, "{}", vault.reveal())?;
-    created.sync_all()
+    created.sync_all()?;
+    std::fs::rename(&draft, file)?;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    std::fs::File::open(folder)?.sync_all()
 }
 
 fn key_file(database: &Path) -> PathBuf {

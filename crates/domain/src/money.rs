@@ -9,7 +9,7 @@ use std::fmt;
 pub const NANOS_PER_USD: i64 = 1_000_000_000;
 /// Pico-dollars in one nano-dollar.
 pub const PICOS_PER_NANO: i128 = 1_000;
-/// The largest amount that is accepted from outside, in dollars. It leaves room to add up a million of them.
+/// The largest amount that is accepted from outside, in dollars. Nine of them add up to what an amount can hold.
 pub const USD_MAX: i64 = 1_000_000_000;
 
 /// An amount of US dollars in nano-dollars. May be negative: what is left of a limit that was lowered is.

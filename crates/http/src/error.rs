@@ -27,7 +27,7 @@ use tollgate_domain::time::{LimitReset, WindowKind};
 use tollgate_domain::workspace::NotDecreasing;
 use tollgate_domain::{Timestamp, Usd};
 use tollgate_gateway::{CallLimit, ChatError, FailureKind, ProviderFailure, TooSoon};
-use tollgate_store::{CredentialRefused, GuardrailRefused, MemberRefused, StoreError, WorkspaceRefused};
+use tollgate_store::{AdjustRefused, CredentialRefused, GuardrailRefused, MemberRefused, StoreError, WorkspaceRefused};
 use tollgate_wire::{Amount, ErrorBody, ErrorEnvelope};
 
 use crate::guard::TooManyRequests;
@@ -619,7 +619,11 @@ impl From<AdjustError> for ApiError {
     fn from(error: AdjustError) -> Self {
         match error {
             AdjustError::Nothing | AdjustError::Reason => Self::bad_request(error.to_string()),
-            AdjustError::Unknown => Self::not_found(error.to_string()),
+            AdjustError::Refused(refused) => match refused {
+                AdjustRefused::Unknown => Self::not_found("Generation not found"),
+                AdjustRefused::BelowZero => Self::bad_request("more would be given back than was charged"),
+                AdjustRefused::TooLarge => Self::bad_request("the charge would be too large"),
+            },
             AdjustError::Store(error) => error.into(),
         }
     }

@@ -6,6 +6,7 @@ CREATE TABLE audit (
     actor      TEXT    NOT NULL,  -- management_key | operator | config | app
     actor_id   INTEGER,           -- of a management key
     actor_name TEXT,              -- its name at the time
+    kind       TEXT    NOT NULL,  -- what the action begins with
     action     TEXT    NOT NULL,
     target     TEXT    NOT NULL,
     workspace  TEXT,
@@ -15,6 +16,7 @@ CREATE TABLE audit (
 
 CREATE INDEX audit_target ON audit (target, id);
 CREATE INDEX audit_workspace ON audit (workspace, id);
+CREATE INDEX audit_kind ON audit (kind, id);
 
 CREATE TABLE kept_answers (
     id         BLOB    PRIMARY KEY,

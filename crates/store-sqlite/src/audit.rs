@@ -1,8 +1,8 @@
 //! The audit log and kept answers: written with the change that they tell of, read from the file.
 
 use async_trait::async_trait;
-use rusqlite::types::Value;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::types::{Type, Value};
+use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 use tollgate_domain::Timestamp;
 use tollgate_domain::key::ManagementKeyId;
 use tollgate_domain::time::MICROS_PER_SECOND;
@@ -15,39 +15,34 @@ use crate::rows;
 /// How long an answer is kept.
 const KEPT_MICROS: i64 = 24 * 3_600 * MICROS_PER_SECOND;
 
-const ADD: &str = "INSERT INTO audit (at, actor, actor_id, actor_name, action, target, workspace, before, after)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+const ADD: &str = "INSERT INTO audit (at, actor, actor_id, actor_name, kind, action, target, workspace, before, after)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
 const KEEP: &str = "INSERT OR REPLACE INTO kept_answers (id, request, sealed, created_at) VALUES (?1, ?2, ?3, ?4)";
 const FORGET: &str = "DELETE FROM kept_answers WHERE created_at <= ?1";
 const FIND: &str = "SELECT request, sealed FROM kept_answers WHERE id = ?1 AND created_at > ?2";
 
-const COUNT: &str = "SELECT count(*) FROM audit
-WHERE (?1 IS NULL OR workspace = ?1)
-    AND (?2 IS NULL OR target = ?2)
-    AND (?3 IS NULL OR action = ?3 OR substr(action, 1, length(?3) + 1) = ?3 || '.')";
-
-const LIST: &str = "SELECT id, at, actor, actor_id, actor_name, action, target, workspace, before, after FROM audit
-WHERE (?1 IS NULL OR workspace = ?1)
-    AND (?2 IS NULL OR target = ?2)
-    AND (?3 IS NULL OR action = ?3 OR substr(action, 1, length(?3) + 1) = ?3 || '.')   -- `key` is `key.create`, too
-ORDER BY id DESC LIMIT ?4 OFFSET ?5";
+// Entries are numbered without gaps and never removed.
+const COUNT_ALL: &str = "SELECT coalesce(max(id), 0) FROM audit";
+const COUNT: &str = "SELECT count(*) FROM audit";
+const LIST: &str = "SELECT id, at, actor, actor_id, actor_name, action, target, workspace, before, after FROM audit";
+const PAGE: &str = "ORDER BY id DESC LIMIT ? OFFSET ?";
 
 /// An entry.
 pub fn entry(by: &Actor, at: Timestamp, change: &Change) -> Statement {
-    let (actor, id, name) = match by {
-        Actor::Management { id, name, .. } => ("management_key", Some(id.0), Some(name.clone())),
-        Actor::Operator => ("operator", None, None),
-        Actor::Config => ("config", None, None),
-        Actor::App => ("app", None, None),
+    let (id, name) = match by {
+        Actor::Management { id, name, .. } => (Some(id.0), Some(name.clone())),
+        Actor::Operator | Actor::Config | Actor::App => (None, None),
     };
+    let kind = change.action.split('.').next().unwrap_or_default();
     statement(
         ADD,
         vec![
             Value::from(at.micros()),
-            Value::from(actor.to_owned()),
+            Value::from(by.word().to_owned()),
             Value::from(id),
             Value::from(name),
+            Value::from(kind.to_owned()),
             Value::from(change.action.to_owned()),
             Value::from(change.target.clone()),
             Value::from(change.workspace.map(|uuid| uuid.to_string())),
@@ -67,7 +62,7 @@ pub fn finish<'a, T>(
     let mut statements: Vec<_> = changes.into_iter().map(|change| entry(&act.by, at, change)).collect();
     if let Some(kept) = act.keep.and_then(|keep| keep(value)) {
         let KeptAnswer { id, request, sealed } = kept;
-        statements.push(statement(FORGET, vec![Value::from(at.plus_micros(-KEPT_MICROS).micros())]));
+        statements.push(forget(at));
         statements.push(statement(
             KEEP,
             vec![
@@ -81,19 +76,24 @@ pub fn finish<'a, T>(
     statements
 }
 
+/// Forgets answers that nobody may ask for any more.
+pub fn forget(now: Timestamp) -> Statement {
+    statement(FORGET, vec![Value::from(now.plus_micros(-KEPT_MICROS).micros())])
+}
+
 #[async_trait]
 impl AuditStore for SqliteStore {
     async fn audit(&self, query: AuditQuery) -> Result<Page<AuditEntry>, StoreError> {
         self.read(move |db| {
-            let AuditQuery { workspace, target, action, page } = query;
-            let workspace = workspace.map(|uuid| uuid.to_string());
-            let total: i64 =
-                db.prepare_cached(COUNT)?.query_row(params![workspace, target, action], |row| row.get(0))?;
-            let limit = i64::try_from(page.limit).unwrap_or(i64::MAX);
-            let offset = i64::try_from(page.offset).unwrap_or(i64::MAX);
+            let (limit, offset) = (query.page.limit, query.page.offset);
+            let (conditions, mut values) = conditions(query);
+            let count = if values.is_empty() { COUNT_ALL.to_owned() } else { format!("{COUNT}{conditions}") };
+            let total: i64 = db.prepare_cached(&count)?.query_row(params_from_iter(&values), |row| row.get(0))?;
+            values.push(Value::from(i64::try_from(limit).unwrap_or(i64::MAX)));
+            values.push(Value::from(i64::try_from(offset).unwrap_or(i64::MAX)));
             let items = db
-                .prepare_cached(LIST)?
-                .query_map(params![workspace, target, action, limit, offset], read)?
+                .prepare_cached(&format!("{LIST}{conditions} {PAGE}"))?
+                .query_map(params_from_iter(&values), read)?
                 .collect::<Result<_, _>>()?;
             Ok(Page { items, total: usize::try_from(total).unwrap_or_default() })
         })
@@ -101,6 +101,7 @@ impl AuditStore for SqliteStore {
     }
 
     async fn kept_answer(&self, id: [u8; 32]) -> Result<Option<KeptAnswer>, StoreError> {
+        self.check_writable()?;
         let (ticket, now) = {
             let (mut state, now) = self.lock_seen();
             // One that was made a moment ago may still be ahead in the queue.
@@ -116,17 +117,34 @@ impl AuditStore for SqliteStore {
     }
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
-    let by = match row.get::<_, String>(2)?.as_str() {
-        "management_key" => Actor::Management {
-            id: ManagementKeyId(row.get(3)?),
-            name: row.get::<_, Option<String>>(4)?.unwrap_or_default(),
-            within: None,
-        },
-        "config" => Actor::Config,
-        "app" => Actor::App,
-        _ => Actor::Operator,
+/// What is asked for, each of it served by an index of its own.
+fn conditions(query: AuditQuery) -> (String, Vec<Value>) {
+    let AuditQuery { workspace, target, action, page: _ } = query;
+    // `key` is all of its kind, `key.create` is itself.
+    let (kind, action) = match action {
+        Some(action) => (Some(action.split('.').next().unwrap_or_default().to_owned()), Some(action)),
+        None => (None, None),
     };
+    let action = action.filter(|action| action.contains('.'));
+    let asked =
+        [("workspace", workspace.map(|uuid| uuid.to_string())), ("target", target), ("kind", kind), ("action", action)];
+    let (mut conditions, mut values) = (String::new(), Vec::new());
+    for (column, value) in asked {
+        if let Some(value) = value {
+            conditions += if values.is_empty() { " WHERE " } else { " AND " };
+            conditions += column;
+            conditions += " = ?";
+            values.push(Value::from(value));
+        }
+    }
+    (conditions, values)
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
+    let key = row.get::<_, Option<i64>>(3)?.map(ManagementKeyId).zip(row.get(4)?);
+    let by = Actor::from_word(&row.get::<_, String>(2)?, key).ok_or_else(|| {
+        rusqlite::Error::FromSqlConversionFailure(2, Type::Text, "nobody acts under this word".into())
+    })?;
     let workspace = match row.get::<_, Option<String>>(7)? {
         None => None,
         Some(_) => Some(rows::uuid(row, 7)?),

@@ -6,12 +6,16 @@ use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::ledger::MoneyKind;
 use tollgate_domain::time::WindowKind;
 
+use crate::audit::forget;
 use crate::committer::Ticket;
 use crate::engine::{SqliteStore, State};
 use crate::record::{Fold, Record};
 
 /// How often balances that changed are written down. It bounds what a start has to replay.
 pub const FOLD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often answers that are older than a day are forgotten: at the start, too.
+const FORGET_INTERVAL: Duration = Duration::from_hours(1);
 
 /// How many generations may be numbered after one that is not reserved yet; a reservation that comes later is refused.
 pub const ROWS_IN_HAND_MAX: i64 = 10_000;
@@ -20,10 +24,24 @@ impl SqliteStore {
     /// Folds at [`FOLD_INTERVAL`] until the returned future is dropped. Run it for as long as the store serves.
     pub async fn fold_regularly(&self) {
         let mut ticks = tokio::time::interval(FOLD_INTERVAL);
+        let mut hours = tokio::time::interval(FORGET_INTERVAL);
         loop {
-            ticks.tick().await;
-            self.fold();
+            tokio::select! {
+                _ = ticks.tick() => self.fold(),
+                _ = hours.tick() => self.forget_answers(),
+            }
         }
+    }
+
+    /// Forgets answers that were kept for a day.
+    fn forget_answers(&self) {
+        if self.committer.stalled() {
+            return;
+        }
+        let (mut state, now) = self.lock_seen();
+        state.queue.push(Record::Run(vec![forget(now)]));
+        drop(state);
+        self.committer.attend();
     }
 
     /// Puts a fold into the queue, if any balance changed.

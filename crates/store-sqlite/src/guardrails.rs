@@ -12,10 +12,10 @@ use tollgate_domain::key::KeyId;
 use tollgate_domain::member::MemberId;
 use tollgate_domain::time::LimitReset;
 use tollgate_domain::workspace::{Workspace, WorkspaceId};
-use tollgate_domain::{KeyHash, Timestamp, Usd};
+use tollgate_domain::{Timestamp, Usd};
 use tollgate_store::{
-    Act, Actor, Assignee, AssigneeKind, Assignees, AssignmentView, Audited, Change, Facts, GuardrailRefused,
-    GuardrailStore, GuardrailView, Page, PageQuery, StoreError,
+    Act, Actor, Assignee, AssigneeKind, Assignees, AssignmentView, Audited, Change, GuardrailRefused, GuardrailStore,
+    GuardrailView, Page, PageQuery, StoreError,
 };
 use uuid::Uuid;
 
@@ -39,16 +39,6 @@ ON CONFLICT (id) DO UPDATE SET name = excluded.name, description = excluded.desc
     switches = excluded.switches, updated_at = excluded.updated_at, filters = excluded.filters";
 
 const DELETE: &str = "DELETE FROM guardrails WHERE id = ?1";
-const DELETE_KEYS: &str = "DELETE FROM guardrail_keys WHERE guardrail = ?1";
-const DELETE_MEMBERS: &str = "DELETE FROM guardrail_members WHERE guardrail = ?1";
-
-const ASSIGN_KEY: &str = "INSERT OR REPLACE INTO guardrail_keys (key, guardrail, uuid, created_at)
-VALUES (?1, ?2, ?3, ?4)";
-const ASSIGN_MEMBER: &str = "INSERT OR REPLACE INTO guardrail_members (member, guardrail, uuid, created_at)
-VALUES (?1, ?2, ?3, ?4)";
-
-const UNASSIGN_KEY: &str = "DELETE FROM guardrail_keys WHERE key = ?1";
-const UNASSIGN_MEMBER: &str = "DELETE FROM guardrail_members WHERE member = ?1";
 
 #[async_trait]
 impl GuardrailStore for SqliteStore {
@@ -125,7 +115,7 @@ impl GuardrailStore for SqliteStore {
             .change(|state, now| {
                 let guardrail = state.find_guardrail(uuid).ok_or(GuardrailRefused::Unknown)?;
                 let (id, view) = (guardrail.id, state.guardrail_view(guardrail).ok_or(GuardrailRefused::Unknown)?);
-                let mut statements = state.drop_guardrail(id);
+                let mut statements = state.drop_guardrail(id, by, now);
                 statements.push(entry(by, now, &told("guardrail.delete", &view).ended(view.facts())));
                 Ok(((), statements))
             })
@@ -140,46 +130,16 @@ impl GuardrailStore for SqliteStore {
         act: Act<usize>,
     ) -> Result<Result<usize, GuardrailRefused>, StoreError> {
         self.change(|state, now| {
-            let found = state.find_guardrail(uuid).ok_or(GuardrailRefused::Unknown)?;
-            let (guardrail, workspace) = (found.id, state.workspace_uuid(found.workspace));
+            let guardrail = state.find_guardrail(uuid).ok_or(GuardrailRefused::Unknown)?.id;
             let (mut statements, mut changes) = (Vec::new(), Vec::new());
-            let fresh = |name: &str| (Uuid::new_v5(&uuid, name.as_bytes()), now);
-            match assignees {
-                Assignees::Keys(hashes) => {
-                    let keys = state.key_ids(&hashes)?;
-                    let new: Vec<_> = keys
-                        .into_iter()
-                        .zip(&hashes)
-                        .filter(|(key, _)| state.key_guardrails.get(key).is_none_or(|a| a.guardrail != guardrail))
-                        .collect();
-                    for (key, hash) in &new {
-                        let (uuid, created_at) = fresh(hash);
-                        state.book.rules.assign_key(*key, Some(guardrail));
-                        state.key_guardrails.insert(*key, Assignment { uuid, guardrail, to: *key, created_at });
-                        statements.push(assignment(ASSIGN_KEY, key.0, guardrail, uuid, created_at));
-                        changes.push((*hash).clone());
-                    }
-                }
-                Assignees::Members(user_ids) => {
-                    let members = state.member_ids(&user_ids)?;
-                    let new: Vec<_> = members
-                        .into_iter()
-                        .zip(&user_ids)
-                        .filter(|(id, _)| state.member_guardrails.get(id).is_none_or(|a| a.guardrail != guardrail))
-                        .collect();
-                    for (member, user_id) in &new {
-                        let (uuid, created_at) = fresh(user_id);
-                        state.book.rules.assign_member(*member, Some(guardrail));
-                        state
-                            .member_guardrails
-                            .insert(*member, Assignment { uuid, guardrail, to: *member, created_at });
-                        statements.push(assignment(ASSIGN_MEMBER, member.0, guardrail, uuid, created_at));
-                        changes.push((*user_id).clone());
-                    }
+            for holder in state.holders(&assignees)? {
+                let before = state.guardrail_of(holder);
+                if before != Some(guardrail) {
+                    changes.extend(state.assignment_told("guardrail.assign", holder, before, Some(guardrail)));
+                    statements.extend(state.assign(holder, guardrail, uuid, now));
                 }
             }
             let assigned = changes.len();
-            let changes = assignments_told("guardrail.assign", changes, uuid, workspace);
             statements.extend(finish(act, &assigned, now, &changes));
             Ok((assigned, statements))
         })
@@ -193,28 +153,17 @@ impl GuardrailStore for SqliteStore {
         act: Act<usize>,
     ) -> Result<Result<usize, GuardrailRefused>, StoreError> {
         self.change(|state, now| {
-            let found = state.find_guardrail(uuid).ok_or(GuardrailRefused::Unknown)?;
-            let (guardrail, workspace) = (found.id, state.workspace_uuid(found.workspace));
-            let taken: Vec<(Statement, String)> = match assignees {
-                Assignees::Keys(hashes) => {
-                    let mut keys: Vec<_> = state.key_ids(&hashes)?.into_iter().zip(hashes).collect();
-                    keys.retain(|(key, _)| state.key_guardrails.get(key).is_some_and(|a| a.guardrail == guardrail));
-                    keys.into_iter().filter_map(|(key, hash)| Some((state.unassign_key(key)?, hash))).collect()
+            let guardrail = state.find_guardrail(uuid).ok_or(GuardrailRefused::Unknown)?.id;
+            let (mut statements, mut changes) = (Vec::new(), Vec::new());
+            for holder in state.holders(&assignees)? {
+                if state.guardrail_of(holder) == Some(guardrail) {
+                    changes.extend(state.assignment_told("guardrail.unassign", holder, Some(guardrail), None));
+                    statements.extend(state.unassign(holder));
                 }
-                Assignees::Members(user_ids) => {
-                    let mut members: Vec<_> = state.member_ids(&user_ids)?.into_iter().zip(user_ids).collect();
-                    members.retain(|(id, _)| state.member_guardrails.get(id).is_some_and(|a| a.guardrail == guardrail));
-                    members
-                        .into_iter()
-                        .filter_map(|(id, user_id)| Some((state.unassign_member(id)?, user_id)))
-                        .collect()
-                }
-            };
-            let count = taken.len();
-            let (mut statements, names): (Vec<_>, Vec<_>) = taken.into_iter().unzip();
-            let changes = assignments_told("guardrail.unassign", names, uuid, workspace);
-            statements.extend(finish(act, &count, now, &changes));
-            Ok((count, statements))
+            }
+            let unassigned = changes.len();
+            statements.extend(finish(act, &unassigned, now, &changes));
+            Ok((unassigned, statements))
         })
         .await
     }
@@ -241,15 +190,6 @@ fn told(action: &'static str, view: &GuardrailView) -> Change {
     Change::new(action, view.guardrail.uuid.to_string()).within(view.workspace)
 }
 
-/// A change for each key or member that a guardrail was assigned to or taken away from.
-fn assignments_told(action: &'static str, names: Vec<String>, guardrail: Uuid, workspace: Option<Uuid>) -> Vec<Change> {
-    let change = |name: String| {
-        let made = Facts::default().with("guardrail_id", &guardrail.to_string());
-        Change { workspace, ..Change::new(action, name).made(made) }
-    };
-    names.into_iter().map(change).collect()
-}
-
 /// The fixed name of a workspace's default guardrail (contract section 10).
 fn default_name(workspace: &Workspace) -> String {
     format!("Workspace {} Default", workspace.uuid)
@@ -272,42 +212,17 @@ impl State {
         Ok((view, statements))
     }
 
-    /// Deletes a guardrail with its assignments.
-    pub fn drop_guardrail(&mut self, id: GuardrailId) -> Vec<Statement> {
+    /// Deletes a guardrail with its assignments, and tells of each.
+    pub fn drop_guardrail(&mut self, id: GuardrailId, by: &Actor, now: Timestamp) -> Vec<Statement> {
+        let mut statements = Vec::new();
+        for holder in self.holders_of(id) {
+            let change = self.assignment_told("guardrail.unassign", holder, Some(id), None);
+            statements.extend(change.map(|change| entry(by, now, &change)));
+            statements.extend(self.unassign(holder));
+        }
         self.book.rules.remove_guardrail(id);
-        self.key_guardrails.retain(|_, assignment| assignment.guardrail != id);
-        self.member_guardrails.retain(|_, assignment| assignment.guardrail != id);
-        [DELETE, DELETE_KEYS, DELETE_MEMBERS].map(|sql| statement(sql, vec![Value::from(id.0)])).into()
-    }
-
-    /// Takes a key's guardrail away, if it has one.
-    pub fn unassign_key(&mut self, key: KeyId) -> Option<Statement> {
-        self.key_guardrails.remove(&key)?;
-        self.book.rules.assign_key(key, None);
-        Some(statement(UNASSIGN_KEY, vec![Value::from(key.0)]))
-    }
-
-    /// Takes a member's guardrail away, if they have one.
-    pub fn unassign_member(&mut self, member: MemberId) -> Option<Statement> {
-        self.member_guardrails.remove(&member)?;
-        self.book.rules.assign_member(member, None);
-        Some(statement(UNASSIGN_MEMBER, vec![Value::from(member.0)]))
-    }
-
-    fn key_ids(&self, hashes: &[String]) -> Result<Vec<KeyId>, GuardrailRefused> {
-        let find = |hash: &String| {
-            let found = KeyHash::parse(hash).and_then(|hash| self.managed(&hash));
-            found.ok_or_else(|| GuardrailRefused::UnknownKey(hash.clone()))
-        };
-        hashes.iter().map(find).collect()
-    }
-
-    fn member_ids(&self, user_ids: &[String]) -> Result<Vec<MemberId>, GuardrailRefused> {
-        let find = |user_id: &String| {
-            let found = self.find_member(user_id).map(|member| member.id);
-            found.ok_or_else(|| GuardrailRefused::UnknownMember(user_id.clone()))
-        };
-        user_ids.iter().map(find).collect()
+        statements.push(statement(DELETE, vec![Value::from(id.0)]));
+        statements
     }
 
     fn of_key(&self, assignment: &Assignment<KeyId>) -> Option<AssignmentView> {
@@ -326,11 +241,6 @@ impl State {
         let assignment = Assignment { uuid, guardrail, to, created_at };
         Some(AssignmentView { assignment, guardrail: self.book.rules.guardrail(guardrail)?.uuid })
     }
-}
-
-fn assignment(sql: &'static str, to: i64, guardrail: GuardrailId, uuid: Uuid, at: Timestamp) -> Statement {
-    let uuid = uuid.to_string();
-    statement(sql, vec![Value::from(to), Value::from(guardrail.0), Value::from(uuid), Value::from(at.micros())])
 }
 
 fn put(guardrail: &Guardrail) -> Statement {

@@ -10,6 +10,7 @@ use tollgate_store::{
     Act, Actor, Audited, Change, Credential, InferenceKey, KeyQuery, KeySpend, KeyStore, KeyView, Rotation, StoreError,
 };
 
+use crate::assignments::Holder;
 use crate::audit::{entry, finish};
 use crate::engine::{SqliteStore, State};
 use crate::listing::Kind;
@@ -116,7 +117,11 @@ impl KeyStore for SqliteStore {
             let change = Change::new("key.update", view.key.hash.to_string());
             let change = change.within(view.workspace).turned(&was.facts(), &view.facts());
             state.queue.push(Record::UpdateKey(Box::new(key)));
-            (view, Self::enqueue(&mut state, Record::Run(vec![entry(by, now, &change)])))
+            // A key that moves is missed where it was.
+            let moved =
+                (was.workspace != view.workspace).then(|| Change { workspace: Some(was.workspace), ..change.clone() });
+            let entries = moved.iter().chain([&change]).map(|change| entry(by, now, change)).collect();
+            (view, Self::enqueue(&mut state, Record::Run(entries)))
         };
         self.wait(ticket).await?;
         Ok(Some(view))
@@ -137,7 +142,7 @@ impl KeyStore for SqliteStore {
             }
             let change = Change::new("key.delete", was.key.hash.to_string()).within(was.workspace).ended(was.facts());
             let mut statements = vec![entry(by, at, &change)];
-            statements.extend(state.unassign_key(id));
+            statements.extend(state.unassign(Holder::Key(id)));
             state.queue.push(Record::DeleteKey { id, at });
             Self::enqueue(&mut state, Record::Run(statements))
         };

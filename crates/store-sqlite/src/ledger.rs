@@ -3,12 +3,13 @@
 use async_trait::async_trait;
 use tollgate_domain::GenerationId;
 use tollgate_domain::generation::GenerationRow;
-use tollgate_domain::ledger::{Amounts, Closed, Correction, Open, ReserveOutcome};
+use tollgate_domain::ledger::{Amounts, Balance, Closed, Correction, Open, ReserveOutcome, Scope};
+use tollgate_domain::money::MoneyError;
 use tollgate_domain::pricing::Cost;
 use tollgate_domain::usage::TokenUsage;
 use tollgate_store::{
-    Act, Admission, Change, Facts, GenerationRecord, Ledger, Outcome, Raise, Reservation, Reserve, Settled, Settlement,
-    SettlementFacts, StoreError,
+    Act, AdjustRefused, Admission, Change, Facts, GenerationRecord, Ledger, Outcome, Raise, Reservation, Reserve,
+    Settled, Settlement, SettlementFacts, StoreError,
 };
 
 use crate::audit::finish;
@@ -120,16 +121,27 @@ impl Ledger for SqliteStore {
         amounts: Amounts,
         reason: &str,
         act: Act<Amounts>,
-    ) -> Result<Option<Amounts>, StoreError> {
+    ) -> Result<Result<Amounts, AdjustRefused>, StoreError> {
         self.check_writable()?;
-        // One after another: each answers with what all before it came to.
+        // One after another: each answers with what all before it came to, those included whose callers left.
         let _turn = self.adjusting.lock().await;
-        let Some(row) = self.cipher.row(id) else { return Ok(None) };
-        let Some(found) = self.read(move |db| crate::generations::find(db, row)).await? else { return Ok(None) };
-        let charge = found.settlement.charge.plus(amounts);
+        let before = Self::enqueue(&mut self.state.lock(), Record::Barrier);
+        self.wait(before).await?;
+        let Some(row) = self.cipher.row(id) else { return Ok(Err(AdjustRefused::Unknown)) };
+        let found = self.read(move |db| crate::generations::find(db, row)).await?;
+        let Some(found) = found else { return Ok(Err(AdjustRefused::Unknown)) };
+        let charge = match found.settlement.charge.corrected(amounts) {
+            Ok(charge) => charge,
+            Err(MoneyError::Negative) => return Ok(Err(AdjustRefused::BelowZero)),
+            Err(_) => return Ok(Err(AdjustRefused::TooLarge)),
+        };
         let ticket = {
             let (mut state, now) = self.lock_seen();
             let spender = found.spender;
+            let spent = state.book.balance(Scope::Account).map(Balance::spent_for_life).unwrap_or_default();
+            if spent.corrected(amounts) == Err(MoneyError::TooLarge) {
+                return Ok(Err(AdjustRefused::TooLarge));
+            }
             let correction = Correction { spender, admitted_at: found.admitted_at, amounts };
             state.book.correct(&correction);
             state.rollups.correct(&spender, found.admitted_at, found.settlement.price, amounts);
@@ -153,7 +165,7 @@ impl Ledger for SqliteStore {
             Self::enqueue(&mut state, Record::Run(finish(act, &charge, now, [&change])))
         };
         self.wait(ticket).await?;
-        Ok(Some(charge))
+        Ok(Ok(charge))
     }
 
     async fn generation(&self, id: &str) -> Result<Option<GenerationRecord>, StoreError> {

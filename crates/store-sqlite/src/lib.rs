@@ -8,6 +8,7 @@
 //! [`Book`]: tollgate_domain::ledger::Book
 
 mod activity;
+mod assignments;
 mod audit;
 mod catalogue;
 mod clock;

@@ -7,7 +7,7 @@ use rusqlite::types::Value;
 use tollgate_domain::Timestamp;
 use tollgate_domain::key::{ManagementKey, ManagementKeyId};
 use tollgate_domain::workspace::WorkspaceId;
-use tollgate_store::{Actor, Audited, Change, ManagementStore, NewManagementKey, StoreError};
+use tollgate_store::{Actor, Audited, Change, Facts, ManagementStore, NewManagementKey, StoreError};
 
 use crate::audit::entry;
 use crate::committer::Ticket;
@@ -74,7 +74,7 @@ impl ManagementStore for SqliteStore {
             let (mut state, at) = self.lock_seen();
             let Some(key) = state.management.values().find(|key| key.id == id).cloned() else { return Ok(false) };
             state.management.remove(&key.hash);
-            let change = Change::new("management_key.revoke", id.0.to_string()).ended(key.facts());
+            let change = state.told("management_key.revoke", &key, Change::ended);
             state.queue.push(Record::RevokeManagementKey { id, at });
             Self::enqueue(&mut state, Record::Run(vec![entry(by, at, &change)]))
         };
@@ -84,6 +84,13 @@ impl ManagementStore for SqliteStore {
 }
 
 impl State {
+    /// A change to a management key, in the workspace that it is limited to.
+    fn told(&self, action: &'static str, key: &ManagementKey, tell: fn(Change, Facts) -> Change) -> Change {
+        let workspace = key.powers.workspace.and_then(|id| self.workspace_uuid(id));
+        let facts = key.facts().with("workspace_id", workspace.map(|uuid| uuid.to_string()).as_ref());
+        Change { workspace, ..tell(Change::new(action, key.id.0.to_string()), facts) }
+    }
+
     /// Ends the management keys that reach nothing but a workspace that is going.
     pub fn revoke_keys_of(&mut self, workspace: WorkspaceId, now: Timestamp, by: &Actor) -> Vec<Statement> {
         let limited = |key: &ManagementKey| key.powers.workspace == Some(workspace);
@@ -91,7 +98,7 @@ impl State {
         self.management.retain(|_, key| !limited(key));
         let statements = ended.iter().flat_map(|key| {
             let values = vec![Value::from(key.id.0), Value::from(now.micros())];
-            let change = Change::new("management_key.revoke", key.id.0.to_string()).ended(key.facts());
+            let change = self.told("management_key.revoke", key, Change::ended);
             [statement(REVOKE_MANAGEMENT_KEY, values), entry(by, now, &change)]
         });
         statements.collect()
@@ -104,7 +111,7 @@ fn create(state: &mut State, key: NewManagementKey, created_at: Timestamp, by: &
     let key = ManagementKey { id, hash: key.hash, name: key.name, label: key.label, powers: key.powers, created_at };
     state.management.insert(key.hash, key.clone());
     state.queue.push(Record::CreateManagementKey(Box::new(key.clone())));
-    let change = Change::new("management_key.create", id.0.to_string()).made(key.facts());
+    let change = state.told("management_key.create", &key, Change::made);
     let ticket = SqliteStore::enqueue(state, Record::Run(vec![entry(by, created_at, &change)]));
     (key, ticket)
 }

@@ -11,6 +11,7 @@ use tollgate_store::{
 };
 use uuid::Uuid;
 
+use crate::assignments::Holder;
 use crate::audit::{entry, finish};
 use crate::engine::{SqliteStore, State};
 use crate::record::statement;
@@ -92,7 +93,7 @@ impl MemberStore for SqliteStore {
                 statement(REMOVE, vec![Value::from(id.0), Value::from(now.micros())]),
                 statement(REMOVE_PLACES, vec![Value::from(id.0)]),
             ];
-            statements.extend(state.unassign_member(id));
+            statements.extend(state.unassign(Holder::Member(id)));
             statements.push(entry(by, now, &change));
             Ok(((), statements))
         })

@@ -40,7 +40,7 @@ impl OAuthStore for SqliteStore {
             .change(|state, now| {
                 let NewCode { hash, challenge, grant } = code;
                 let Some(workspace) = state.book.rules.workspace(grant.workspace) else { return Err(Homeless) };
-                let change = Change::new("oauth_code.create", grant.name.clone()).within(workspace.uuid);
+                let change = Change::new("oauth_code.create", public_id(&hash)).within(workspace.uuid);
                 let change = change.made(grant.facts());
                 let code = AuthCode::new(hash, challenge, grant, now);
                 let forgotten = AuthCode::forgotten_until(now);
@@ -89,7 +89,8 @@ impl OAuthStore for SqliteStore {
                         let mut statements = vec![statement(DELETE, vec![bytes(hash)])];
                         let change = state.view(key.id, now).map(|view| {
                             let change = Change::new("key.create", key.hash.to_string());
-                            change.within(view.workspace).made(view.facts())
+                            let facts = view.facts().with("oauth_code", public_id(hash).as_str());
+                            change.within(view.workspace).made(facts)
                         });
                         statements.extend(finish(act, &key, now, &change));
                         Ok((Ok(key), statements))
@@ -99,6 +100,11 @@ impl OAuthStore for SqliteStore {
             .await?;
         Ok(exchanged.and_then(|answer| answer))
     }
+}
+
+/// What a code is called in the audit log: of no use to anybody who would exchange it.
+fn public_id(hash: &CodeHash) -> String {
+    hash.as_bytes().iter().take(8).fold("code-".to_owned(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 fn bytes(hash: &CodeHash) -> Value {

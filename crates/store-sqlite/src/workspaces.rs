@@ -115,7 +115,7 @@ impl WorkspaceStore for SqliteStore {
             let guardrails: Vec<_> =
                 state.book.rules.guardrails().filter(|guardrail| guardrail.workspace == id).map(|g| g.id).collect();
             for guardrail in guardrails {
-                statements.extend(state.drop_guardrail(guardrail));
+                statements.extend(state.drop_guardrail(guardrail, by, now));
             }
             statements.extend(state.revoke_keys_of(id, now, by));
             statements.extend(state.drop_credentials_of(id, now));

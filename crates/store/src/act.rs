@@ -24,6 +24,27 @@ pub enum Actor {
 }
 
 impl Actor {
+    /// The word for what they are.
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Management { .. } => "management_key",
+            Self::Operator => "operator",
+            Self::Config => "config",
+            Self::App => "app",
+        }
+    }
+
+    /// Whoever this word is for; `key` is the number and the name of a management key.
+    pub fn from_word(word: &str, key: Option<(ManagementKeyId, String)>) -> Option<Self> {
+        match (word, key) {
+            ("management_key", Some((id, name))) => Some(Self::Management { id, name, within: None }),
+            ("operator", None) => Some(Self::Operator),
+            ("config", None) => Some(Self::Config),
+            ("app", None) => Some(Self::App),
+            _ => None,
+        }
+    }
+
     /// Whether they may change what is in `workspace`.
     pub fn reaches(&self, workspace: WorkspaceId) -> bool {
         match self {

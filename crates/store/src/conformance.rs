@@ -24,10 +24,10 @@ use tollgate_domain::{KeyHash, KeyId, Price, Timestamp, Usd};
 use uuid::Uuid;
 
 use crate::{
-    Actor, Admission, Attempt, CatalogueStore, Credential, CredentialChange, CredentialQuery, CredentialRefused,
-    CredentialStore, CredentialView, KeyQuery, KeyStore, KeyView, Ledger, ManagementStore, NewCode, NewCredential,
-    NewManagementKey, NewSecret, OAuthStore, Outcome, PageQuery, PricedEndpoint, Raise, Reservation, Reserve,
-    SealedSecret, Settlement, SettlementFacts, Store, StoreError, WorkspaceRef, WorkspaceStore,
+    Actor, AdjustRefused, Admission, Attempt, CatalogueStore, Credential, CredentialChange, CredentialQuery,
+    CredentialRefused, CredentialStore, CredentialView, KeyQuery, KeyStore, KeyView, Ledger, ManagementStore, NewCode,
+    NewCredential, NewManagementKey, NewSecret, OAuthStore, Outcome, PageQuery, PricedEndpoint, Raise, Reservation,
+    Reserve, SealedSecret, Settlement, SettlementFacts, Store, StoreError, WorkspaceRef, WorkspaceStore,
 };
 
 /// A database of an engine, which the suite opens, closes and opens again. Its clock moves when it is told to.
@@ -321,15 +321,17 @@ async fn what_was_in_flight_is_lost_and_adjustable<E: Engine>() {
 
     let adjust =
         |nanos| db.store.adjust(id, Amounts::credits(Usd::from_nanos(nanos)), "it was less", Actor::Operator.into());
-    assert_eq!(adjust(-25).await.unwrap(), Some(Amounts::credits(Usd::from_nanos(35))));
-    assert_eq!(adjust(5).await.unwrap(), Some(Amounts::credits(Usd::from_nanos(40))));
+    assert_eq!(adjust(-25).await.unwrap(), Ok(Amounts::credits(Usd::from_nanos(35))));
+    assert_eq!(adjust(-36).await.unwrap(), Err(AdjustRefused::BelowZero));
+    assert_eq!(adjust(i64::MAX).await.unwrap(), Err(AdjustRefused::TooLarge));
+    assert_eq!(adjust(5).await.unwrap(), Ok(Amounts::credits(Usd::from_nanos(40))));
     assert_eq!(db.balance("lost").await, (40, 0));
     assert_eq!(
         db.store
             .adjust("gen-1-00000000000000000000", Amounts::default(), "nobody", Actor::Operator.into())
             .await
             .unwrap(),
-        None
+        Err(AdjustRefused::Unknown)
     );
     let late = db.store.settle(settlement(held.row, 1)).await.unwrap();
     assert!(!late.first, "it was closed at the start");

@@ -52,7 +52,6 @@ impl Audited for ManagementKey {
             .with("name", &self.name)
             .with("label", &self.label)
             .with("read_only", self.powers.read_only)
-            .with("workspace", self.powers.workspace.map(|workspace| workspace.0))
             .with("expires_at", self.powers.expires_at)
     }
 }
@@ -81,6 +80,11 @@ impl Audited for Workspace {
             .with("is_observability_io_logging_enabled", kept.io_logging)
             .with("is_observability_broadcast_enabled", kept.broadcast)
             .with("is_data_discount_logging_enabled", kept.discount_logging)
+            .with("io_logging_sampling_rate", format!("{}/10000", kept.io_logging_sampling).as_str())
+            .with(
+                "io_logging_api_key_ids",
+                kept.io_logging_keys.as_ref().map(|ids| Fact::List(ids.iter().map(i64::to_string).collect())),
+            )
             .with("include_byok_in_budgets", self.budgets.include_byok)
     }
 }

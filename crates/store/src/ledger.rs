@@ -204,6 +204,17 @@ pub struct GenerationRecord {
     pub settlement: Settlement,
 }
 
+/// Why a charge is not corrected. Nothing was written. No budget is a reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdjustRefused {
+    /// No such generation has ended.
+    Unknown,
+    /// More would be given back than was charged.
+    BelowZero,
+    /// The charge, or what the account spent, would not fit an amount.
+    TooLarge,
+}
+
 /// The ledger, by intent. Every intent is idempotent by the generation's row.
 #[async_trait]
 pub trait Ledger: Send + Sync {
@@ -231,14 +242,14 @@ pub trait Ledger: Send + Sync {
     /// [`StoreError::Corrupt`]: no such generation was ever reserved.
     async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError>;
 
-    /// Adds `amounts` to what a settled generation was charged; negative gives back. `None` where there is none.
+    /// Adds `amounts` to what a settled generation was charged; negative gives back. Returns what it is charged then.
     async fn adjust(
         &self,
         id: &str,
         amounts: Amounts,
         reason: &str,
         act: Act<Amounts>,
-    ) -> Result<Option<Amounts>, StoreError>;
+    ) -> Result<Result<Amounts, AdjustRefused>, StoreError>;
 
     /// The generation with this public id, once it ended.
     async fn generation(&self, id: &str) -> Result<Option<GenerationRecord>, StoreError>;

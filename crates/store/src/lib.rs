@@ -39,8 +39,8 @@ pub use guardrails::{
 };
 pub use keys::{Credential, InferenceKey, KeyQuery, KeySpend, KeyStore, KeyView, Rotation};
 pub use ledger::{
-    Admission, Attempt, GenerationRecord, Ledger, Outcome, Raise, Reservation, Reserve, Settled, Settlement,
-    SettlementFacts,
+    AdjustRefused, Admission, Attempt, GenerationRecord, Ledger, Outcome, Raise, Reservation, Reserve, Settled,
+    Settlement, SettlementFacts,
 };
 pub use management::{ManagementStore, NewManagementKey};
 pub use members::{MemberRefused, MemberStore, NewMember, WorkspaceMember};

@@ -1,6 +1,7 @@
 //! What a scope has spent and holds, per kind of money and per window.
 
 use crate::Usd;
+use crate::money::MoneyError;
 use crate::time::{WindowId, WindowKind, Windows};
 
 /// Whose money a call spends.
@@ -64,11 +65,16 @@ impl Amounts {
         }
     }
 
-    /// The sums of both.
-    #[must_use]
-    pub fn plus(self, other: Self) -> Self {
-        let sum = |one: Usd, other: Usd| [one, other].into_iter().sum();
-        Self { credits: sum(self.credits, other.credits), byok: sum(self.byok, other.byok) }
+    /// These with a correction.
+    ///
+    /// # Errors
+    /// [`MoneyError::Negative`]: more is given back than there is. [`MoneyError::TooLarge`]: it does not fit.
+    pub fn corrected(self, by: Self) -> Result<Self, MoneyError> {
+        let sum = |one: Usd, other: Usd| {
+            let sum = one.plus(other)?;
+            if sum < Usd::ZERO && other < Usd::ZERO { Err(MoneyError::Negative) } else { Ok(sum) }
+        };
+        Ok(Self { credits: sum(self.credits, by.credits)?, byok: sum(self.byok, by.byok)? })
     }
 
     fn each(self, apply: impl Fn(Usd) -> Usd) -> Self {
@@ -121,6 +127,12 @@ impl Balance {
     /// Books `amounts` as spent in the windows of an admission; a correction may be negative.
     pub fn spend(&mut self, amounts: Amounts, admission: &Windows) {
         self.book(amounts, Amounts::default(), admission);
+    }
+
+    /// What was ever spent.
+    pub fn spent_for_life(&self) -> Amounts {
+        let of = |kind| self.counter(kind, WindowKind::Lifetime).spent;
+        Amounts { credits: of(MoneyKind::Credits), byok: of(MoneyKind::Byok) }
     }
 
     /// The stored counter, for writing it down.

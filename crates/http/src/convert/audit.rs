@@ -12,11 +12,10 @@ use crate::error::ApiError;
 
 /// An entry as it is shown.
 pub fn entry(entry: AuditEntry) -> tollgate_wire::AuditEntry {
-    let (kind, id, name) = match entry.by {
-        Actor::Management { id, name, .. } => ("management_key", Some(id.0), Some(name)),
-        Actor::Operator => ("operator", None, None),
-        Actor::Config => ("config", None, None),
-        Actor::App => ("app", None, None),
+    let kind = entry.by.word();
+    let (id, name) = match entry.by {
+        Actor::Management { id, name, .. } => (Some(id.0), Some(name)),
+        Actor::Operator | Actor::Config | Actor::App => (None, None),
     };
     let facts = |text: Option<String>| text.and_then(|text| RawValue::from_string(text).ok());
     tollgate_wire::AuditEntry {

@@ -9,6 +9,7 @@ use axum::extract::FromRequestParts;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, Method};
+use tollgate_app::keys::KeyRequest;
 use tollgate_app::workspaces::WorkspaceError;
 use tollgate_domain::KeyHash;
 use tollgate_domain::key::ManagementKey;
@@ -58,6 +59,18 @@ impl Acting {
     /// The workspace that the key is limited to.
     pub const fn within(&self) -> Option<WorkspaceId> {
         self.key.powers.workspace
+    }
+
+    /// Puts a key to be where the management key makes keys. Whose it is only one that reaches everything may say: what the
+    /// key spends counts as that member's, wherever they are.
+    pub async fn place(&self, api: &Api, request: &mut KeyRequest) -> Result<(), ApiError> {
+        request.workspace = self.workspace(api, request.workspace).await?;
+        if self.within().is_some() && request.creator_user_id.is_some() {
+            return Err(ApiError::forbidden(
+                "A management key of a workspace cannot set `creator_user_id`; leave it out",
+            ));
+        }
+        Ok(())
     }
 
     /// The workspace that a path names, by its UUID or slug; one that the key does not reach is not there.

@@ -27,6 +27,8 @@ use crate::routes::Answer;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The header of an answer that was given before.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+/// The one path under which something is created without a key, as the API's own router sees it.
+const EXCHANGE: &str = "/auth/keys";
 /// Characters of an idempotency key.
 const KEY_MAX: usize = 255;
 
@@ -88,26 +90,25 @@ enum Found {
 
 async fn replay(api: &Api, request: Request) -> Result<Found, ApiError> {
     let name = name(request.headers())?;
+    // Nothing is read for, and nothing is told to, whoever could not ask now; their handler says why.
+    let known = look_up(request.headers(), api).await.unwrap_or_default();
+    let needs_none = request.uri().path() == EXCHANGE;
+    if known.is_none() && !needs_none {
+        return Ok(Found::New(Box::new(request), None));
+    }
     let (mut head, body) = request.into_parts();
-    let limits = api.limits().of_management();
-    let body = read_body(&head.headers, body, &limits).await?;
-    // Whoever needs no key for what they ask proves who they are with what they send.
-    let secret = match head.headers.get(AUTHORIZATION) {
-        Some(value) => value.to_str().ok().and_then(bearer).unwrap_or_default().as_bytes().to_vec(),
-        None => body.to_vec(),
+    let body = read_body(&head.headers, body, &api.limits().of_management()).await?;
+    // Where no key is needed, callers prove who they are with what they send.
+    let secret = match (&known, head.headers.get(AUTHORIZATION)) {
+        (Some(_), Some(value)) => value.to_str().ok().and_then(bearer).unwrap_or_default().as_bytes().to_vec(),
+        _ => body.to_vec(),
     };
     let kind = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
     let slot = api.app().slot(&secret, name.as_bytes(), &[target.as_bytes(), kind, &body]);
-    let slot = slot.ok_or_else(|| {
-        ApiError::bad_request("Idempotency-Key needs TOLLGATE_ENCRYPTION_KEY to be set on the server")
+    let slot = slot.map_err(ApiError::internal)?.ok_or_else(|| {
+        ApiError::bad_request("Idempotency-Key needs an encryption key (TOLLGATE_ENCRYPTION_KEY) on this server")
     })?;
-    // Only who could ask now is told what was answered then.
-    let anybody = !head.headers.contains_key(AUTHORIZATION);
-    let known = if anybody { None } else { look_up(&head.headers, api).await? };
-    if !anybody && known.is_none() {
-        return Ok(Found::New(Box::new(Request::from_parts(head, body.into())), None));
-    }
     // A request that goes on to its handler is counted there.
     let Some(claim) = Claim::of(api, slot.id()) else {
         pace(known.as_ref(), api).await?;
@@ -156,7 +157,8 @@ impl Claim {
     fn of(api: &Api, id: [u8; 32]) -> Option<Self> {
         let in_progress = Arc::clone(api.in_progress());
         let free = in_progress.lock().insert(id);
-        free.then_some(Self { in_progress, id })
+        // Made only where it is free: one that is dropped frees the slot.
+        free.then(|| Self { in_progress, id })
     }
 }
 

@@ -10,6 +10,7 @@ use crate::error::ApiError;
 use crate::extract::{LimitedAccountant, QueryPairs};
 use crate::router::Api;
 use crate::routes::json;
+use crate::routes::keys::not_found;
 
 /// Shows what was used on each completed day, by model and provider.
 #[utoipa::path(
@@ -32,6 +33,10 @@ pub async fn get(
 ) -> Result<Response, ApiError> {
     let mut request = convert::activity_request(&query)?;
     request.workspace = accountant.workspace(&api, request.workspace).await?;
+    if let (Some(_), Some(hash)) = (accountant.within(), &request.key) {
+        let found = api.app().key(hash).await?;
+        found.filter(|view| accountant.reaches(view.key.workspace)).ok_or_else(not_found)?;
+    }
     let rows = api.app().activity(request).await?;
     let data: Vec<_> = rows.into_iter().map(convert::activity_item).collect();
     Ok(json(StatusCode::OK, &Data { data }))

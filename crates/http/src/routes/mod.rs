@@ -37,7 +37,9 @@ pub struct Answer {
 impl Answer {
     /// What our types are written as; none of them has a member that could not be.
     fn new(status: StatusCode, body: &impl Serialize) -> Self {
-        Self { status, body: serde_json::to_string(body).unwrap_or_default() }
+        let body =
+            serde_json::to_string(body).inspect_err(|error| tracing::error!(%error, "an answer cannot be written"));
+        Self { status, body: body.unwrap_or_default() }
     }
 }
 

@@ -105,6 +105,41 @@ async fn every_act_is_in_the_log_with_who_and_from_what_to_what() {
 }
 
 #[tokio::test]
+async fn a_guardrail_that_takes_the_place_of_another_and_a_key_that_moves_are_told_on_both_sides() {
+    let app = TestApp::start().await;
+    let manager = &app.manager;
+    let key = app.key().create().await;
+    let mut guardrails = Vec::new();
+    for name in ["first", "second"] {
+        let made = done(manager, "POST", "/guardrails", json!({"name": name})).await;
+        let id = made["data"]["id"].as_str().unwrap().to_owned();
+        let assigned = done(
+            manager,
+            "POST",
+            &format!("/guardrails/{id}/assignments/keys"),
+            json!({"key_hashes": [key.hash, key.hash]}),
+        )
+        .await;
+        assert_eq!(assigned["assigned_count"], 1, "once, however often it is named");
+        guardrails.push(id);
+    }
+    done(manager, "DELETE", &format!("/guardrails/{}", guardrails[1]), Value::Null).await;
+    let told = log(manager, &format!("?target={}&action=guardrail", key.hash)).await;
+    let sides: Vec<_> =
+        told.iter().map(|entry| (&entry["before"]["guardrail_id"], &entry["after"]["guardrail_id"])).collect();
+    let [first, second] = [json!(guardrails[0]), json!(guardrails[1])];
+    assert_eq!(sides, [(&second, &Value::Null), (&first, &second), (&Value::Null, &first)]);
+
+    let made = done(manager, "POST", "/workspaces", json!({"name": "W", "slug": "w"})).await;
+    let there = made["data"]["id"].as_str().unwrap();
+    done(manager, "PATCH", &format!("/keys/{}", key.hash), json!({"workspace_id": there})).await;
+    let moved = log(manager, &format!("?target={}&action=key.update", key.hash)).await;
+    let from = &moved[0]["before"]["workspace_id"];
+    let places: Vec<_> = moved.iter().map(|entry| &entry["workspace_id"]).collect();
+    assert_eq!(places, [&json!(there), from], "the one that it left is told, too");
+}
+
+#[tokio::test]
 async fn what_was_refused_is_not_in_the_log() {
     let app = TestApp::start().await;
     let before = log(&app.manager, "").await;
@@ -147,6 +182,8 @@ async fn a_charge_is_corrected_with_a_reason_and_every_sum_follows() {
         (correct(json!(0), "nothing"), 400),
         (correct(json!(1), " "), 400),
         (correct(json!(1e-10), "too fine"), 400),
+        (correct(json!(-3), "more than was charged"), 400),
+        (correct(json!(1_000_000_001), "too large"), 400),
         (correct(json!("1"), "no number"), 400),
         (json!({"id": id, "reason": "nothing"}), 400),
         (json!({"id": "gen-1-AAAAAAAAAAAAAAAAAAAA", "amount_usd": 1, "reason": "nobody"}), 404),

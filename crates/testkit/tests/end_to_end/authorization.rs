@@ -234,6 +234,10 @@ async fn a_management_key_of_a_workspace_reaches_that_workspace_and_nothing_else
         ("GET", format!("/audit?workspace_id={elsewhere}"), Value::Null, 403),
         ("GET", format!("/guardrails?workspace_id={elsewhere}"), Value::Null, 403),
         ("POST", "/credits".to_owned(), json!({"amount_usd": 1}), 403),
+        ("POST", "/keys".to_owned(), json!({"name": "x", "creator_user_id": "user_boss"}), 403),
+        ("POST", "/keys/bulk".to_owned(), json!({"keys": [{"name": "x", "creator_user_id": "user_boss"}]}), 403),
+        ("GET", format!("/activity?api_key_hash={}", theirs.hash), Value::Null, 404),
+        ("GET", format!("/activity?api_key_hash={}", "0".repeat(64)), Value::Null, 404),
         (
             "POST",
             "/auth/keys/code".to_owned(),

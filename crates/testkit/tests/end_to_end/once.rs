@@ -111,6 +111,10 @@ async fn a_code_is_exchanged_once_and_its_key_shown_again_to_who_knows_the_verif
     let first = exchange("x", verifier).await;
     assert_eq!(first.status.as_u16(), 200);
     assert_eq!(exchange("x", verifier).await.body, first.body);
+    let placeholder = nobody.with_key("no-key").once(Some("x".to_owned()));
+    let body = proof(verifier).to_string().into_bytes();
+    let again = placeholder.raw(Method::POST, "/api/v1/auth/keys", Some(body)).await.unwrap();
+    assert_eq!(again.body, first.body, "a key that opens nothing is as good as none here");
     assert_eq!(exchange("y", verifier).await.status.as_u16(), 403, "another request: the code is used");
     assert_eq!(exchange("x", &"z".repeat(43)).await.status.as_u16(), 403, "a guess finds nothing");
 }

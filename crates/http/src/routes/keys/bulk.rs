@@ -27,7 +27,7 @@ pub async fn bulk(State(api): State<Api>, manager: LimitedManager, Bulk(bodies):
         .map(|(index, body)| convert::keys::key_request(body).map_err(|error| error.within(&format!("keys[{index}]"))));
     let mut requests: Vec<_> = requests.collect::<Result<_, _>>()?;
     for request in &mut requests {
-        request.workspace = manager.workspace(&api, request.workspace).await?;
+        manager.place(&api, request).await?;
     }
     let answer = |created: &Vec<_>| {
         let data: Vec<_> = created.iter().map(convert::keys::created).collect();

@@ -26,7 +26,7 @@ pub async fn create(
     Json(body): Json<CreateKey>,
 ) -> Result<Answer, ApiError> {
     let mut request = convert::keys::key_request(body)?;
-    request.workspace = manager.workspace(&api, request.workspace).await?;
+    manager.place(&api, &mut request).await?;
     let answer = |created: &_| Answer::new(StatusCode::CREATED, &convert::keys::created(created));
     let created = api.app().create_key(request, manager.act(answer)).await?;
     Ok(answer(&created))

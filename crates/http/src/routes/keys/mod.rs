@@ -25,6 +25,6 @@ fn hash(text: &str) -> Result<KeyHash, ApiError> {
     KeyHash::parse(text).ok_or_else(not_found)
 }
 
-fn not_found() -> ApiError {
+pub fn not_found() -> ApiError {
     ApiError::not_found("API key not found")
 }
