@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testkit::{Script, TestApp, TestKey, nanos};
 use tokio::task::JoinSet;
+use tollgate_gateway::Limits;
 
 const CLIENTS: usize = 64;
 const CALLS: usize = 10;
@@ -158,7 +159,8 @@ async fn a_lowered_limit_holds_from_its_answer_on() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disabled_key_admits_nothing_from_its_answer_on() {
-    let app = TestApp::start().await;
+    // Its clients call on, from one address.
+    let app = TestApp::with(|config| config.limits.failed_authentications_per_minute = 0, Limits::default()).await;
     let key = Arc::new(app.key().limit("1").create().await);
     let (stop, spent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicI64::new(0)));
     let clients = hammer(&key, &stop, &spent);

@@ -1,4 +1,5 @@
 //! More than the limit for a while, and the only models that a key may call.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::time::Duration;
 
@@ -13,23 +14,31 @@ async fn change(app: &TestApp, key: &TestKey, body: Value) -> (u16, Value) {
     (answer.status.as_u16(), json_of(&answer))
 }
 
+/// As it is shown: with milliseconds.
+fn raise_of(raise: &Value) -> Value {
+    let until = raise["until"].as_str().unwrap().replace('Z', ".000Z");
+    json!({"amount_usd": raise["amount_usd"], "until": until})
+}
+
 #[tokio::test]
 async fn a_raise_holds_until_its_instant_and_not_a_moment_longer() {
     let app = TestApp::start().await;
+    let key = app.key().limit("1").reset("daily").create().await;
     // A call costs 10 + 5 x 10 nano-dollars.
-    let key = app.key().limit_nanos(60).reset("daily").create().await;
-    assert_eq!(key.chat(5, json!({})).await.status.as_u16(), 200);
-    assert_eq!(key.chat(5, json!({})).await.status.as_u16(), 403, "all of it is spent");
-    let raise = json!({"amount_usd": 120e-9, "until": "2026-01-15T13:00:00Z"});
+    let call = json_of(&key.chat(5, json!({})).await);
+    let correction = json!({"id": call["id"], "amount_usd": 1, "reason": "so that all of it is spent"});
+    ask(&app.manager, Method::POST, "/generation/adjust", Some(correction)).await;
+    assert_eq!(key.chat(5, json!({})).await.status.as_u16(), 403);
+    let raise = json!({"amount_usd": 5, "until": "2026-01-15T13:00:00Z"});
     let (status, raised) = change(&app, &key, json!({"limit_raise": raise})).await;
     assert_eq!(status, 200, "{raised}");
-    assert_eq!(nanos(&raised["data"]["limit"]), 60, "the limit itself stays as it is");
-    assert_eq!(nanos(&raised["data"]["limit_remaining"]), 120);
-    assert_eq!(nanos(&raised["data"]["limit_raise"]["amount_usd"]), 120);
+    assert_eq!(raised["data"]["limit"], 1, "the limit itself stays as it is");
+    assert_eq!(nanos(&raised["data"]["limit_remaining"]), 4_999_999_940_i64);
+    assert_eq!(raised["data"]["limit_raise"], raise_of(&raise));
     let seen = json_of(&ask(&key.client, Method::GET, "/key", None).await);
-    let left = (nanos(&seen["data"]["limit"]), nanos(&seen["data"]["limit_remaining"]));
-    assert_eq!(left, (180, 120), "the key sees what is in force");
-    assert_eq!(nanos(&seen["data"]["effective_budget"]["limit_usd"]), 180);
+    assert_eq!(seen["data"]["limit"], 6, "the key sees what is in force");
+    assert_eq!(nanos(&seen["data"]["limit_remaining"]), 4_999_999_940_i64);
+    assert_eq!(seen["data"]["effective_budget"]["limit_usd"], 6);
 
     let app = app.restart().await;
     let key = TestKey { client: app.manager.with_key(&key.secret), ..key };
@@ -39,11 +48,11 @@ async fn a_raise_holds_until_its_instant_and_not_a_moment_longer() {
     app.clock.advance(Duration::from_mins(1));
     let refused = key.chat(1, json!({})).await;
     assert_eq!(refused.status.as_u16(), 403, "it is over: more is spent than the limit");
-    let after = json_of(&ask(&app.manager, Method::GET, &format!("/keys/{}", key.hash), None).await);
-    assert_eq!(nanos(&after["data"]["limit_remaining"]), -120);
+    let after = app.manager.key(&key.hash).await.unwrap();
+    assert_eq!(after.limit_remaining.unwrap().0.nanos(), -180);
     app.clock.advance(Duration::from_hours(12));
     assert_eq!(key.chat(5, json!({})).await.status.as_u16(), 200, "a new day, and the limit as it was");
-    assert_eq!(key.chat(5, json!({})).await.status.as_u16(), 403);
+    assert_eq!(app.manager.key(&key.hash).await.unwrap().limit_remaining.unwrap().0.nanos(), 999_999_940);
 }
 
 #[tokio::test]

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Method;
 use serde_json::{Value, json};
-use testkit::{MODEL, Script, TestApp, TestKey};
+use testkit::{MODEL, Provider, Script, TestApp, TestKey};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tollgate::config::Config;
 use tollgate_client::{Client, RawAnswer};
 use tollgate_domain::Timestamp;
 use tollgate_domain::key::Powers;
@@ -24,7 +25,7 @@ const CLIENTS: usize = 64;
 
 async fn failing(failures: u32, trusted: &[&str]) -> TestApp {
     let trusted = trusted.iter().map(|text| (*text).to_owned()).collect();
-    let change = |config: &mut tollgate::config::Config| {
+    let change = |config: &mut Config| {
         config.limits.failed_authentications_per_minute = failures;
         config.server.trusted_proxies = trusted;
     };
@@ -170,7 +171,7 @@ async fn a_management_key_may_ask_only_so_often() {
 
 #[tokio::test]
 async fn an_idempotency_key_is_no_way_around() {
-    let change = |config: &mut tollgate::config::Config| {
+    let change = |config: &mut Config| {
         config.limits.management_requests_per_minute = 3;
         config.limits.failed_authentications_per_minute = 3;
     };
@@ -261,6 +262,32 @@ async fn a_call_that_fails_gives_its_place_back() {
         }
     }
     assert_eq!(key.chat(1_000_000, json!({})).await.status, 402, "refused by the budget");
+    app.provider.script(Script::Answer { prompt: 10, completion: 5 });
+    assert_eq!(key.chat(5, json!({})).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_call_that_falls_back_keeps_its_place() {
+    let second = Provider::start().await;
+    let address = second.address;
+    let both = move |config: &mut Config| {
+        let mut provider = config.providers[0].clone();
+        (provider.slug, provider.base_url) = ("second".to_owned(), Some(format!("http://{address}/v1")));
+        config.providers.push(provider);
+        let mut model = config.models[0].clone();
+        model.provider = "second".to_owned();
+        config.models.push(model);
+    };
+    let app = TestApp::with(both, Limits::default()).await;
+    let key = app.key().limit("1").calls_in_flight_max(1).create().await;
+    app.provider.script(Script::Status(503, "{}"));
+    second.script(Script::Hold { prompt: 10, completion: 5 });
+    let mut calls = JoinSet::new();
+    held(&app, &mut calls, &key, json!({}));
+    second.arrived(1).await;
+    assert_eq!(status(&key.chat(5, json!({})).await, 1), 429);
+    second.release();
+    assert_eq!(calls.join_all().await, [200]);
     app.provider.script(Script::Answer { prompt: 10, completion: 5 });
     assert_eq!(key.chat(5, json!({})).await.status, 200);
 }
