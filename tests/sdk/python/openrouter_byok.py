@@ -88,7 +88,7 @@ with operation("byok.update"):
 
 with operation("byok.delete"):
     for made in (credential, fallback):
-        assert byok.delete(id=made.id).deleted is True
+        assert byok.delete(id=made.id).DELETED is True
         refused(*NONE, byok.delete, id=made.id)
     assert walk(byok.list())[0] == []
     api_keys.delete(hash=key.data.hash)
