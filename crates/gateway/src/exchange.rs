@@ -139,30 +139,39 @@ impl Gateway {
     /// # Errors
     /// [`ChatError`]: there is no answer; whatever was held is settled or released.
     pub async fn chat(&self, caller: Caller, body: Bytes) -> Result<Answer, ChatError> {
-        let (request, candidates, notes) = self.admit(&caller, body).await?;
+        let (request, candidates) = self.admit(&caller, body)?;
         let place = self.enter(&caller.key).await?;
+        let (request, candidates, notes) = self.filter(&caller, request, candidates).await?;
         let (reservation, candidates) = self.reserve(&caller, &request, &candidates).await?;
         filter::log(&notes, &caller.request_id, &reservation.id);
         let guard = self.forward(&caller, &request, candidates, reservation, place).await?;
         if request.stream { Ok(stream(guard)) } else { whole(guard).await }
     }
 
-    /// Understands the call, finds who may answer it, and has it filtered. What the call can cost is the cost of what is
-    /// left of it.
-    async fn admit(&self, caller: &Caller, body: Bytes) -> Result<(ChatRequest, Vec<Candidate>, Vec<Note>), ChatError> {
-        let mut request = ChatRequest::parse(body)?;
-        let mut candidates = self.candidates(&request, &caller.key)?;
-        let mut notes = Vec::new();
-        if let Some(reach) = caller.key.reach.as_ref().filter(|reach| reach.filters()) {
-            let filtered = filter::apply(request.body(), reach, &caller.request_id).await?;
-            if let Some(body) = filtered.body {
-                request = ChatRequest::parse(body)?;
-                candidates = self.candidates(&request, &caller.key)?;
-            }
-            notes = filtered.notes;
-        }
+    /// Understands the call and finds who may answer it.
+    fn admit(&self, caller: &Caller, body: Bytes) -> Result<(ChatRequest, Vec<Candidate>), ChatError> {
+        let request = ChatRequest::parse(body)?;
+        let candidates = self.candidates(&request, &caller.key)?;
         self.shared.steps.reached(Step::Admitted);
-        Ok((request, candidates, notes))
+        Ok((request, candidates))
+    }
+
+    /// Has the call filtered, where the key has filters: work for which it has its place by now. What the call can cost is
+    /// the cost of what is left of it.
+    async fn filter(
+        &self,
+        caller: &Caller,
+        request: ChatRequest,
+        candidates: Vec<Candidate>,
+    ) -> Result<(ChatRequest, Vec<Candidate>, Vec<Note>), ChatError> {
+        let Some(reach) = caller.key.reach.as_ref().filter(|reach| reach.filters()) else {
+            return Ok((request, candidates, Vec::new()));
+        };
+        let filtered = filter::apply(request.body(), reach, &caller.request_id).await?;
+        let Some(body) = filtered.body else { return Ok((request, candidates, filtered.notes)) };
+        let request = ChatRequest::parse(body)?;
+        let candidates = self.candidates(&request, &caller.key)?;
+        Ok((request, candidates, filtered.notes))
     }
 
     /// Takes a place among the calls of the key, where it may call only so often.
@@ -186,8 +195,7 @@ impl Gateway {
     ) -> Result<(Reservation, &'a [Candidate]), ChatError> {
         // Without fallbacks there is one try, or the caller's own closed list.
         let alone = request.routing.no_fallbacks && request.routing.order.is_empty();
-        let most = if alone { 1 } else { self.shared.limits.attempts_max };
-        let mut left = candidates.get(..most).unwrap_or(candidates);
+        let mut left = if alone { candidates.get(..1).unwrap_or_default() } else { candidates };
         let mut refused: Option<Refusal> = None;
         let store = self.shared.app.store();
         while let Some(candidate) = left.first() {
@@ -238,8 +246,13 @@ impl Gateway {
         let mut last = None;
         let mut tries: VecDeque<&Candidate> = candidates.iter().collect();
         let mut resent = false;
+        let mut sent = 0;
         while let Some(candidate) = tries.pop_front() {
+            if sent == self.shared.limits.attempts_max {
+                break;
+            }
             let Some(reservation) = pending.raised(candidate).await else { continue };
+            sent = sent.saturating_add(1);
             let endpoint = &candidate.endpoint.endpoint;
             let started = Instant::now();
             let body = request.forwarded(&endpoint.upstream_id, candidate.provider.cap_field(), reservation.cap);
@@ -297,6 +310,7 @@ impl Gateway {
                 Err(Ending::Unsent) => {
                     // An idle connection that the provider closed as we took it: once more, on another one.
                     if !std::mem::replace(&mut resent, true) {
+                        sent = sent.saturating_sub(1);
                         tries.push_front(candidate);
                     }
                     Failed::Unsent

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tollgate_domain::GenerationId;
 use tollgate_domain::filter::{Blocked, FilterAction, Judgement, Note, Redaction, Text};
 use tollgate_domain::guardrail::Reach;
@@ -12,7 +13,10 @@ use crate::error::ChatError;
 use crate::request::{Invalid, Place, push_json_string, texts};
 
 /// Bodies from here on are read away from the runtime's threads, which others wait for.
-const LONG: usize = 256 << 10;
+const LONG: usize = 16 << 10;
+
+/// How many of them are read at a time: others need the machine, too.
+static READERS: Semaphore = Semaphore::const_new(2);
 
 /// A call that may go on.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub async fn apply(body: &Bytes, reach: &Reach, request_id: &str) -> Result<Filt
     let judged = if body.len() < LONG {
         judge(body, reach)
     } else {
+        // Never closed.
+        let _reader = READERS.acquire().await.ok();
         let (body, reach) = (body.clone(), reach.clone());
         let judging = tokio::task::spawn_blocking(move || judge(&body, &reach)).await;
         judging.map_err(|_| StoreError::Unavailable("the content filters stopped before they were done".to_owned()))?

@@ -297,7 +297,8 @@ pub fn load(db: &Connection) -> rusqlite::Result<Credentials> {
 }
 
 fn read(row: &Row<'_>) -> rusqlite::Result<HeldCredential> {
-    let lists: serde_json::Value = serde_json::from_str(&row.get::<_, String>(11)?).unwrap_or_default();
+    let lists: serde_json::Value = serde_json::from_str(&row.get::<_, String>(11)?)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(11, rusqlite::types::Type::Text, error.into()))?;
     // What cannot be read allows nobody: a list that is there stays one.
     let list = |name: &str| -> Option<Vec<String>> {
         Some(lists[name].as_array()?.iter().filter_map(|entry| entry.as_str().map(str::to_owned)).collect())

@@ -122,10 +122,17 @@ pub fn names<'a>(texts: impl Iterator<Item = &'a str>, work: &mut Work) -> Vec<&
 
 /// Where patterns match, in no order.
 pub fn find(text: &str, work: &mut Work) -> Result<Vec<Range<usize>>, Exhausted> {
-    let mut found: Vec<_> = scrambled(text).collect();
-    // Each pattern is a search of its own.
+    let mut found = Vec::new();
+    for range in scrambled(text) {
+        work.found()?;
+        found.push(range);
+    }
+    // Each pattern is a search of its own; what they find counts together.
     for (_, pattern) in KNOWN.iter() {
-        found.extend(pattern.matches(text, &mut Work::on(text.len()), Taken::Yes)?);
+        for range in pattern.matches(text, &mut Work::on(text.len()), Taken::Yes)? {
+            work.found()?;
+            found.push(range);
+        }
     }
     for hidden in [spaced, base64, hex] {
         found.extend(hidden(text, work).ok_or(Exhausted)?);

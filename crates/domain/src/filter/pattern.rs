@@ -26,6 +26,11 @@ pub const MATCHES_MAX: usize = 100_000;
 /// Bytes that may be read however short the text is.
 const READS_AT_LEAST: usize = 1 << 20;
 
+/// How often the states of a pattern may outgrow their room before what a state is good for is looked at.
+const CACHES_MAX: usize = 3;
+/// Bytes that a state must be good for then.
+const BYTES_OF_A_STATE: usize = 10;
+
 /// A pattern that may be searched for.
 #[derive(Clone, Debug)]
 pub struct Pattern(Arc<Compiled>);
@@ -99,7 +104,8 @@ impl Work {
         if self.used > self.most { Err(Exhausted) } else { Ok(()) }
     }
 
-    fn found(&mut self) -> Result<(), Exhausted> {
+    /// Counts a match.
+    pub fn found(&mut self) -> Result<(), Exhausted> {
         self.matches = self.matches.saturating_add(1);
         if self.matches > MATCHES_MAX { Err(Exhausted) } else { Ok(()) }
     }
@@ -226,7 +232,12 @@ fn automaton(hir: &Hir, reverse: bool) -> Result<DFA, PatternRefused> {
         NfaConfig::new().nfa_size_limit(Some(COMPILED_BYTES_MAX)).which_captures(WhichCaptures::None).reverse(reverse);
     let nfa = Compiler::new().configure(config).build_from_hir(hir).map_err(|_| PatternRefused::TooLarge)?;
     let kind = if reverse { MatchKind::All } else { MatchKind::LeftmostFirst };
-    let config = DFA::config().match_kind(kind).skip_cache_capacity_check(true);
+    let config = DFA::config()
+        .match_kind(kind)
+        .skip_cache_capacity_check(true)
+        // A text that has a new state built for nearly every byte is given up.
+        .minimum_cache_clear_count(Some(CACHES_MAX))
+        .minimum_bytes_per_state(Some(BYTES_OF_A_STATE));
     DFA::builder().configure(config).build_from_nfa(nfa).map_err(|_| PatternRefused::TooLarge)
 }
 

@@ -11,6 +11,7 @@ use tollgate_domain::session::SessionToken;
 use tollgate_domain::web::Site;
 
 use super::read_body;
+use crate::client_address::{ClientAddress, peer_of};
 use crate::error::ApiError;
 use crate::limits::HttpLimits;
 use crate::pages::Refused;
@@ -51,6 +52,8 @@ pub struct Visit {
     pub pairs: Pairs,
     /// The session that the browser shows, open or not.
     pub token: Option<SessionToken>,
+    /// Where the browser is.
+    pub client: ClientAddress,
 }
 
 impl Visit {
@@ -67,9 +70,10 @@ impl Visit {
         Refused::new(error.into(), self.site.clone())
     }
 
-    fn of(head: &Parts, site: Site, pairs: Result<Pairs, ApiError>) -> Result<Self, Refused> {
+    fn of(head: &Parts, api: &Api, site: Site, pairs: Result<Pairs, ApiError>) -> Result<Self, Refused> {
+        let client = api.guard().client(peer_of(head), &head.headers);
         match pairs {
-            Ok(pairs) => Ok(Self { token: token(&head.headers, &site), site, pairs }),
+            Ok(pairs) => Ok(Self { token: token(&head.headers, &site), site, pairs, client }),
             Err(error) => Err(Refused::new(error, site)),
         }
     }
@@ -104,7 +108,7 @@ impl FromRequestParts<Api> for Visit {
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, NoVisit> {
         let site = arrived(parts, api)?;
         let pairs = Pairs::parse(parts.uri.query().unwrap_or_default().as_bytes());
-        Ok(Self::of(parts, site, pairs)?)
+        Ok(Self::of(parts, api, site, pairs)?)
     }
 }
 
@@ -124,7 +128,7 @@ impl FromRequest<Api> for Form {
                 read_body(&head.headers, body, &limits).await.and_then(|bytes| Pairs::parse(&bytes))
             }
         };
-        Ok(Self(Visit::of(&head, site, pairs)?))
+        Ok(Self(Visit::of(&head, api, site, pairs)?))
     }
 }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CACHE_CONTROL, CONTENT_TYPE, REFERER, USER_AGENT,
 };
@@ -65,8 +66,17 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let (head, body) = request.into_parts();
-    let Caller(key) = Caller::of(&head.headers, peer, api).await?;
-    let body = read_body(&head.headers, body, api.limits()).await?;
+    let Caller(mut key) = Caller::of(&head.headers, peer, api).await?;
+    let mut reading = std::pin::pin!(read_body(&head.headers, body, api.limits()));
+    let body = match reading.as_mut().now_or_never() {
+        Some(body) => body?,
+        None => {
+            let body = reading.await?;
+            // Whatever was changed while the body was on its way is in force.
+            Caller(key) = Caller::of(&head.headers, peer, api).await?;
+            body
+        }
+    };
     let (user_agent, http_referer) = (fact(&head.headers, &USER_AGENT), fact(&head.headers, &REFERER));
     let http_referer = fact(&head.headers, &HeaderName::from_static("http-referer")).or(http_referer);
     let caller = CallerFacts { key, user_agent, http_referer, request_id: request_id.into() };

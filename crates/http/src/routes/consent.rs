@@ -38,7 +38,7 @@ pub async fn sign_in(State(api): State<Api>, Form(visit): Form) -> Result<Respon
         let ask = Ask::read(&visit.pairs)?;
         let secret = visit.pairs.text("management_key").unwrap_or_default().trim();
         let Some(token) = api.app().sign_in(&KeyHash::of(secret)).await? else {
-            // The one place where a sign-in fails.
+            api.guard().failed(visit.client)?;
             let problem = "This is not a management key that is in force. Keys that call models do not open this page.";
             let page = SignIn { site: &visit.site, ask: &ask, problem: Some(problem) }.page();
             return Ok(page.answer_to(ApiError::not_a_management_key(), &visit.site));

@@ -762,3 +762,23 @@ async fn nothing_that_is_asked_of_the_page_is_logged() {
         assert!(!log.contains(secret), "{secret} is in the log: {log}");
     }
 }
+
+#[tokio::test]
+async fn guesses_at_the_sign_in_count_among_those_of_their_address_and_the_right_key_gets_in_all_the_same() {
+    let few = |config: &mut tollgate::config::Config| {
+        config.oauth.consent_page = true;
+        config.limits.failed_authentications_per_minute = 3;
+    };
+    let app = TestApp::with(few, Limits::default()).await;
+    let browser = Browser::of(&app);
+    let mut guesses = Vec::new();
+    for guess in 0..5 {
+        let key = format!("sk-or-v1-{guess}");
+        guesses.push(browser.post("/auth/sign-in", &with(&USUAL, &[("management_key", &key)])).await);
+    }
+    let statuses: Vec<u16> = guesses.iter().map(|shown| shown.status).collect();
+    assert_eq!(statuses, [401, 401, 401, 429, 429]);
+    assert!(guesses[4].header("retry-after").parse::<u64>().unwrap() > 0);
+    assert!(guesses[4].header("content-type").starts_with("text/html"), "told on a page");
+    browser.sign_in(MANAGEMENT_KEY).await;
+}
