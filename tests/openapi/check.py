@@ -27,15 +27,18 @@ CHECKS = [
 ]
 
 
-def create_key():
-    """An inference key with a limit, and its hash."""
+def create(path, body):
+    """What a management key makes."""
     request = urllib.request.Request(
-        f"{URL}/api/v1/keys",
-        data=json.dumps({"name": "openapi", "limit": 1}).encode(),
-        headers={"Authorization": f"Bearer {MANAGEMENT_KEY}"},
+        f"{URL}/api/v1{path}", data=json.dumps(body).encode(), headers={"Authorization": f"Bearer {MANAGEMENT_KEY}"}
     )
     with urllib.request.urlopen(request) as answer:
-        created = json.load(answer)
+        return json.load(answer)
+
+
+def create_key():
+    """An inference key with a limit, and its hash."""
+    created = create("/keys", {"name": "openapi", "limit": 1})
     return created["key"], created["data"]["hash"]
 
 
@@ -49,7 +52,9 @@ def run(name, key, key_hash, *arguments):
         *("--seed", "1", "--generation-database", "none", "--continue-on-failure", "--request-timeout", "10"),
         *("--suppress-health-check", "filter_too_much,too_slow", "--warnings", "off", "--no-color"),
     ]
-    settings = {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE), "TOLLGATE_KEY_HASH": key_hash}
+    credential = create("/byok", {"provider": "simulated", "key": "sk-upstream"})["data"]["id"]
+    known = {"TOLLGATE_KEY_HASH": key_hash, "TOLLGATE_CREDENTIAL": credential}
+    settings = {"SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(HERE), **known}
     # It keeps notes in its folder, and the next run must not read them.
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, **settings}

@@ -1,4 +1,4 @@
-"""What random requests cannot know: the model and the key that are there."""
+"""What random requests cannot know: the model, the provider, and what is there already."""
 
 import os
 
@@ -6,6 +6,7 @@ import schemathesis
 
 MODEL = os.environ["TOLLGATE_MODEL"]
 HASH = os.environ["TOLLGATE_KEY_HASH"]
+CREDENTIAL = os.environ["TOLLGATE_CREDENTIAL"]
 
 
 @schemathesis.hook
@@ -13,14 +14,17 @@ def map_body(context, body):
     """Every call names a model that can answer."""
     if isinstance(body, dict) and "messages" in body:
         return {**body, "model": MODEL}
+    if isinstance(body, dict) and "provider" in body and len(str(body["provider"])) > 1:
+        return {**body, "provider": "simulated"}
     return body
 
 
 @schemathesis.hook
 def map_path_parameters(context, parameters):
-    """A model and a key that are there, where the path names one; short names stay, so that some are not."""
+    """Something that is there, where the path names one; short names stay, so that some are not."""
     if not parameters:
         return parameters
     author, slug = MODEL.split("/", 1)
-    known = {"author": author, "slug": slug, "hash": HASH, "id": "default"}
+    named = CREDENTIAL if "/byok/" in context.operation.path else "default"
+    known = {"author": author, "slug": slug, "hash": HASH, "id": named}
     return {name: known.get(name, value) if len(str(value)) > 1 else value for name, value in parameters.items()}
