@@ -6,6 +6,8 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 use testkit::{MODEL, TestApp, TestKey, nanos};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::contract::{ask, json_of};
 
@@ -103,4 +105,29 @@ async fn a_key_calls_the_models_on_its_list_and_no_other() {
     assert_eq!((asked(MODEL).await, asked("test/cent").await), (200, 200));
     let none = ask(&app.manager, Method::POST, "/keys", Some(json!({"name": "x", "allowed_models": []}))).await;
     assert_eq!(none.status.as_u16(), 400);
+}
+
+#[tokio::test]
+async fn what_changes_while_a_body_is_on_its_way_is_in_force_for_its_call() {
+    let app = TestApp::start().await;
+    let key = app.key().create().await;
+    let body = json!({"model": MODEL, "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}).to_string();
+    let mut connection = TcpStream::connect(app.address).await.unwrap();
+    let head = format!(
+        "POST /api/v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\nexpect: 100-continue\r\n\
+         connection: close\r\ncontent-length: {}\r\n\r\n",
+        key.secret,
+        body.len()
+    );
+    connection.write_all(head.as_bytes()).await.unwrap();
+    // The server asks for the body once it knows the key.
+    let mut asked = [0; 25];
+    connection.read_exact(&mut asked).await.unwrap();
+    assert_eq!(asked, *b"HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(change(&app, &key, json!({"allowed_models": ["test/cent"]})).await.0, 200);
+    connection.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    assert_eq!(app.provider.calls(), 0);
 }
