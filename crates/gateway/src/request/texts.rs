@@ -91,7 +91,8 @@ mod tests {
             {"role":"assistant","content":null,"tool_calls":[{"id":"i","type":"function","function":{"name":"f","arguments":"{\"x\":1}"}}]},
             {"role":"tool","tool_call_id":"i","content":[{"type":"text","text":"t"},{"type":"image_url","image_url":{"url":"data:"}}]},
             {"content":[{"type":"text","text":"late"}],"role":"system"},
-            {"role":"stranger","content":"s"}],
+            {"role":"stranger","content":"s"},
+            {"role":["r"],"content":["c"],"x":{"role":"no","y":"z"}}],
             "prompt":["p",7],"prediction":{"type":"content","content":"q"},"tools":[{"type":"function"}],"stop":"s"}"#;
         let found = texts(body).unwrap();
         let said: Vec<_> = found.iter().map(|place| (&*place.text, place.from_user)).collect();
@@ -105,6 +106,9 @@ mod tests {
                 ("t", false),
                 ("late", false),
                 ("s", true),
+                ("r", true),
+                ("c", true),
+                ("z", true),
                 ("p", true),
                 ("q", true),
             ]
