@@ -7,17 +7,18 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 /// Each crate with the crates of this workspace that it may depend on.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("domain", &[]),
     ("wire", &["domain"]),
     ("store", &["domain"]),
-    ("store-sqlite", &["domain", "store"]),
+    ("engine", &["domain", "store"]),
+    ("store-sqlite", &["domain", "engine", "store"]),
     ("app", &["domain", "store"]),
     ("gateway", &["app", "domain", "store"]),
     ("http", &["app", "domain", "gateway", "store", "wire"]),
     ("client", &["wire"]),
-    ("cli", &["app", "client", "domain", "gateway", "http", "store", "store-sqlite", "wire"]),
-    ("testkit", &["app", "cli", "client", "domain", "gateway", "http", "store", "store-sqlite", "wire"]),
+    ("cli", &["app", "client", "domain", "engine", "gateway", "http", "store", "store-sqlite", "wire"]),
+    ("testkit", &["app", "cli", "client", "domain", "engine", "gateway", "http", "store", "store-sqlite", "wire"]),
     ("xtask", &[]),
 ];
 

@@ -68,7 +68,7 @@ pub fn open_store(config: &Config, parts: &Parts) -> Result<SqliteStore, Failure
         seed,
         refuse_commits: parts.refuse_commits.clone(),
     };
-    SqliteStore::open(options).map_err(|error| {
+    tollgate_store_sqlite::open(options).map_err(|error| {
         let fact = format!("{}: {error}", path.display());
         let next = match &error {
             OpenError::InUse => "stop the other process, or give this one another database.url",

@@ -164,6 +164,10 @@ impl<S: HoldsQueue> Committer<S> {
                 group = std::mem::take(&mut self.state.lock().queue().items);
             }
             while !self.commit(&mut group) {
+                if self.connection.lock().is_none() {
+                    // Nothing will ever be written again, and whoever waits is told so.
+                    return;
+                }
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(RETRY_PAUSE_MAX);
             }

@@ -1,6 +1,6 @@
 //! Opening the database, and the state that everything else shares.
 
-use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -10,22 +10,13 @@ use foldhash::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tollgate_domain::generation::GenerationRow;
-use tollgate_domain::guardrail::Assignment;
-use tollgate_domain::key::{KeyId, ManagementKey};
-use tollgate_domain::ledger::Book;
-use tollgate_domain::member::{Member, MemberId, Membership};
-use tollgate_domain::oauth::{AuthCode, CodeHash};
-use tollgate_domain::workspace::WorkspaceId;
-use tollgate_domain::{IdCipher, KeyHash, Timestamp};
+use tollgate_domain::key::KeyId;
+use tollgate_domain::{IdCipher, Timestamp};
+use tollgate_engine::{Engine, GuardedClock, Rollups, State, Unreadable};
 use tollgate_store::{Clock, StoreError};
-use uuid::Uuid;
 
-use crate::activity::Rollups;
-use crate::clock::GuardedClock;
 use crate::committer::{Committer, HoldsQueue, Queue, Stalled, Ticket};
-use crate::credentials::Credentials;
-use crate::listing::Listings;
-use crate::record::{Record, Statement};
+use crate::record::Record;
 
 /// Statements that stay prepared.
 const STATEMENTS_MAX: usize = 64;
@@ -90,49 +81,43 @@ impl From<rusqlite::Error> for OpenError {
     }
 }
 
+impl From<Unreadable> for OpenError {
+    fn from(error: Unreadable) -> Self {
+        Self::Damaged(error.to_string())
+    }
+}
+
 /// Everything under the lock.
-pub struct State {
-    pub book: Book,
+pub struct Live {
+    pub state: State,
     pub queue: Queue,
     pub clock: GuardedClock,
     /// The fold that records carry from now on.
     pub epoch: i64,
     /// No reservation may be opened below this row: a start would not look for it there.
     pub low_row: i64,
-    pub next_key: i64,
     pub next_correction: i64,
-    pub next_price: i64,
-    pub next_management_key: i64,
-    /// The number of the next workspace, member, guardrail or provider credential.
-    pub next_id: i64,
-    pub by_hash: HashMap<KeyHash, KeyId>,
-    pub listings: Listings,
-    pub management: HashMap<KeyHash, ManagementKey>,
-    /// The public ids of workspaces that were deleted, for what was spent in them.
-    pub former_workspaces: HashMap<WorkspaceId, Uuid>,
-    pub members: BTreeMap<MemberId, Member>,
-    pub memberships: HashMap<(WorkspaceId, MemberId), Membership>,
-    pub key_guardrails: HashMap<KeyId, Assignment<KeyId>>,
-    pub member_guardrails: HashMap<MemberId, Assignment<MemberId>>,
-    pub credentials: Credentials,
     /// What was settled since the last fold, by hour and model.
     pub rollups: Rollups,
-    /// Authorization codes that were not exchanged, some of them expired.
-    pub codes: HashMap<CodeHash, AuthCode>,
-    /// Tells the key that secrets are sealed with from others, once there is one.
-    pub vault: Option<[u8; 16]>,
     /// Keys that were used since the last fold.
     pub used: HashMap<KeyId, Timestamp>,
 }
 
-impl State {
-    /// A number for a new workspace, member, guardrail or provider credential.
-    pub fn take_id(&mut self) -> i64 {
-        let id = self.next_id;
-        self.next_id = id.saturating_add(1);
-        id
-    }
+impl Deref for Live {
+    type Target = State;
 
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Live {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Live {
     /// Notes that a key was used, for whoever asks and for the next fold.
     pub fn touch(&mut self, key: KeyId, at: Timestamp) {
         self.book.touch_key(key, at);
@@ -141,51 +126,68 @@ impl State {
     }
 }
 
-impl HoldsQueue for State {
+impl HoldsQueue for Live {
     fn queue(&mut self) -> &mut Queue {
         &mut self.queue
     }
 }
 
 /// The embedded engine.
+pub type SqliteStore = Engine<Embedded>;
+
+/// What the embedded engine stands on.
 #[derive(Clone)]
-pub struct SqliteStore {
-    pub(crate) state: Arc<Mutex<State>>,
+pub struct Embedded {
+    pub(crate) live: Arc<Mutex<Live>>,
     pub(crate) connection: Arc<Mutex<Option<Connection>>>,
-    pub(crate) committer: Arc<Committer<State>>,
+    pub(crate) committer: Arc<Committer<Live>>,
     pub(crate) next_row: Arc<AtomicI64>,
     pub(crate) cipher: IdCipher,
     /// Held by whoever corrects a charge.
-    pub(crate) adjusting: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) correcting: Arc<tokio::sync::Mutex<()>>,
     clock: Arc<dyn Clock>,
 }
 
-impl SqliteStore {
-    /// Opens the database, recovers what the last process left, and starts to write.
-    ///
-    /// # Errors
-    /// [`OpenError`]; nothing was changed unless the database was opened.
-    pub fn open(options: Options) -> Result<Self, OpenError> {
-        let mut connection = connect(&options.path, options.durability)?;
-        crate::migrate::migrate(&mut connection)?;
-        let now = options.clock.read().wall;
-        let recovered = crate::recover::recover(&mut connection, &options.seed, now)?;
-        if let Some(refuse) = options.refuse_commits {
-            connection.commit_hook(Some(move || refuse.load(Ordering::Acquire)))?;
-        }
-        let state = Arc::new(Mutex::new(recovered.state));
-        let connection = Arc::new(Mutex::new(Some(connection)));
-        let committer = Committer::new(Arc::clone(&state), Arc::clone(&connection), options.durability);
-        committer.start_writer()?;
-        Ok(Self {
-            state,
-            connection,
-            committer,
-            next_row: Arc::new(AtomicI64::new(recovered.next_row.0)),
-            cipher: recovered.cipher,
-            adjusting: Arc::default(),
-            clock: options.clock,
-        })
+/// Opens the database, recovers what the last process left, and starts to write.
+///
+/// # Errors
+/// [`OpenError`]; nothing was changed unless the database was opened.
+pub fn open(options: Options) -> Result<SqliteStore, OpenError> {
+    let connection = connect(&options.path, options.durability)?;
+    open_on(connection, options)
+}
+
+/// The same on a connection that is open already; the path is not looked at. What a simulation of crashes builds on.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_on(mut connection: Connection, options: Options) -> Result<SqliteStore, OpenError> {
+    crate::migrate::migrate(&mut connection)?;
+    let now = options.clock.read().wall;
+    let recovered = crate::recover::recover(&mut connection, &options.seed, now)?;
+    if let Some(refuse) = options.refuse_commits {
+        connection.commit_hook(Some(move || refuse.load(Ordering::Acquire)))?;
+    }
+    let live = Arc::new(Mutex::new(recovered.live));
+    let connection = Arc::new(Mutex::new(Some(connection)));
+    let committer = Committer::new(Arc::clone(&live), Arc::clone(&connection), options.durability);
+    committer.start_writer()?;
+    Ok(Engine(Embedded {
+        live,
+        connection,
+        committer,
+        next_row: Arc::new(AtomicI64::new(recovered.next_row.0)),
+        cipher: recovered.cipher,
+        correcting: Arc::default(),
+        clock: options.clock,
+    }))
+}
+
+impl Embedded {
+    /// Lets go of the connection as a crash would: what was decided and is not written is lost.
+    pub fn crash(&self) -> Option<Connection> {
+        self.committer.close();
+        self.connection.lock().take()
     }
 
     /// Writes everything that was decided, folds the balances, and lets go of the file.
@@ -194,8 +196,8 @@ impl SqliteStore {
     /// [`StoreError::Unavailable`]: the last group could not be written.
     pub async fn close(&self) -> Result<(), StoreError> {
         let ticket = {
-            let mut state = self.state.lock();
-            self.fold_waited(&mut state)
+            let mut live = self.live.lock();
+            self.fold_waited(&mut live)
         };
         let written = self.wait(ticket).await;
         self.committer.close();
@@ -205,18 +207,18 @@ impl SqliteStore {
     }
 
     /// The lock, and the ledger's time under it.
-    pub(crate) fn lock_at(&self) -> (MutexGuard<'_, State>, Result<Timestamp, StoreError>) {
-        let mut state = self.state.lock();
+    pub(crate) fn lock_at(&self) -> (MutexGuard<'_, Live>, Result<Timestamp, StoreError>) {
+        let mut live = self.live.lock();
         let reading = self.clock.read();
-        let now = state.clock.at(reading);
-        (state, now)
+        let now = live.clock.at(reading);
+        (live, now)
     }
 
     /// The lock, and the best time there is: for questions, and for settlements, which are never refused.
-    pub(crate) fn lock_seen(&self) -> (MutexGuard<'_, State>, Timestamp) {
-        let (state, now) = self.lock_at();
-        let seen = now.unwrap_or_else(|_| state.clock.seen());
-        (state, seen)
+    pub(crate) fn lock_seen(&self) -> (MutexGuard<'_, Live>, Timestamp) {
+        let (live, now) = self.lock_at();
+        let seen = now.unwrap_or_else(|_| live.clock.seen());
+        (live, seen)
     }
 
     /// Refuses while the disk does.
@@ -228,33 +230,14 @@ impl SqliteStore {
     }
 
     pub(crate) async fn wait(&self, ticket: Ticket) -> Result<(), StoreError> {
-        let crowd = self.state.lock().book.open_count() > CROWD;
+        let crowd = self.live.lock().book.open_count() > CROWD;
         self.committer.attend_in_person(crowd).await;
         ticket.durable().await.map_err(|Stalled(why)| StoreError::Unavailable(why))
     }
 
     /// Adds a management record: waits for it to be written, even over a failure, so that nothing is done twice.
-    pub(crate) fn enqueue(state: &mut State, record: Record) -> Ticket {
-        state.queue.push_waited(record, false)
-    }
-
-    /// Lets `act` change the state and say what to write, all of it or, where it refuses, nothing. In force, and durable,
-    /// when this returns.
-    pub(crate) async fn change<T, R>(
-        &self,
-        act: impl FnOnce(&mut State, Timestamp) -> Result<(T, Vec<Statement>), R> + Send,
-    ) -> Result<Result<T, R>, StoreError> {
-        self.check_writable()?;
-        let (done, ticket) = {
-            let (mut state, now) = self.lock_seen();
-            match act(&mut state, now) {
-                Err(refused) => return Ok(Err(refused)),
-                Ok((done, statements)) if statements.is_empty() => return Ok(Ok(done)),
-                Ok((done, statements)) => (done, Self::enqueue(&mut state, Record::Run(statements))),
-            }
-        };
-        self.wait(ticket).await?;
-        Ok(Ok(done))
+    pub(crate) fn enqueue(live: &mut Live, record: Record) -> Ticket {
+        live.queue.push_waited(record, false)
     }
 
     /// Runs a read on the database itself, away from the runtime's threads.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::ledger::MoneyKind;
 use tollgate_domain::time::WindowKind;
+use tollgate_engine::forget;
 
-use crate::audit::forget;
 use crate::committer::Ticket;
-use crate::engine::{SqliteStore, State};
+use crate::engine::{Embedded, Live};
 use crate::record::{Fold, Record};
 
 /// How often balances that changed are written down. It bounds what a start has to replay.
@@ -20,7 +20,7 @@ const FORGET_INTERVAL: Duration = Duration::from_hours(1);
 /// How many generations may be numbered after one that is not reserved yet; a reservation that comes later is refused.
 pub const ROWS_IN_HAND_MAX: i64 = 10_000;
 
-impl SqliteStore {
+impl Embedded {
     /// Folds at [`FOLD_INTERVAL`] until the returned future is dropped. Run it for as long as the store serves.
     pub async fn fold_regularly(&self) {
         let mut ticks = tokio::time::interval(FOLD_INTERVAL);
@@ -38,9 +38,9 @@ impl SqliteStore {
         if self.committer.stalled() {
             return;
         }
-        let (mut state, now) = self.lock_seen();
-        state.queue.push(Record::Run(vec![forget(now)]));
-        drop(state);
+        let (mut live, now) = self.lock_seen();
+        live.queue.push(Record::Run(vec![forget(now)]));
+        drop(live);
         self.committer.attend();
     }
 
@@ -50,12 +50,12 @@ impl SqliteStore {
             return;
         }
         let fold = {
-            let mut state = self.state.lock();
-            let fold = self.take_fold(&mut state);
+            let mut live = self.live.lock();
+            let fold = self.take_fold(&mut live);
             let changed = !fold.balances.is_empty();
             if changed {
-                state.epoch = fold.epoch;
-                state.queue.push(Record::Fold(Box::new(fold)));
+                live.epoch = fold.epoch;
+                live.queue.push(Record::Fold(Box::new(fold)));
             }
             changed
         };
@@ -64,16 +64,16 @@ impl SqliteStore {
         }
     }
 
-    pub(crate) fn fold_waited(&self, state: &mut State) -> Ticket {
-        let fold = self.take_fold(state);
-        state.epoch = fold.epoch;
-        state.queue.push_waited(Record::Fold(Box::new(fold)), true)
+    pub(crate) fn fold_waited(&self, live: &mut Live) -> Ticket {
+        let fold = self.take_fold(live);
+        live.epoch = fold.epoch;
+        live.queue.push_waited(Record::Fold(Box::new(fold)), true)
     }
 
-    fn take_fold(&self, state: &mut State) -> Fold {
+    fn take_fold(&self, live: &mut Live) -> Fold {
         let mut balances = Vec::new();
-        for scope in state.book.take_dirty() {
-            let Some(balance) = state.book.balance(scope) else { continue };
+        for scope in live.book.take_dirty() {
+            let Some(balance) = live.book.balance(scope) else { continue };
             for kind in MoneyKind::ALL {
                 for window in WindowKind::ALL {
                     let counter = balance.counter(kind, window);
@@ -84,17 +84,17 @@ impl SqliteStore {
         // Rows that were handed out and not reserved yet are the newest few.
         let next_row = self.next_row.load(std::sync::atomic::Ordering::Relaxed);
         let unreserved = next_row.saturating_sub(ROWS_IN_HAND_MAX);
-        let low_row = state.book.open().map(|(row, _)| row.0).fold(unreserved, i64::min).max(state.low_row);
-        state.low_row = low_row;
-        state.book.forget_below(GenerationRow(low_row));
+        let low_row = live.book.open().map(|(row, _)| row.0).fold(unreserved, i64::min).max(live.low_row);
+        live.low_row = low_row;
+        live.book.forget_below(GenerationRow(low_row));
         Fold {
-            epoch: state.epoch.saturating_add(1),
+            epoch: live.epoch.saturating_add(1),
             low_row: GenerationRow(low_row),
-            low_correction: state.next_correction,
-            seen: state.clock.seen(),
+            low_correction: live.next_correction,
+            seen: live.clock.seen(),
             balances,
-            rollups: state.rollups.take(),
-            key_use: state.used.drain().collect(),
+            rollups: live.rollups.take(),
+            key_use: live.used.drain().collect(),
         }
     }
 }

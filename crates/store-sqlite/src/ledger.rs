@@ -1,24 +1,35 @@
 //! The ledger's intents on the book in memory and the queue to the disk.
 
-use async_trait::async_trait;
-use tollgate_domain::GenerationId;
+use std::sync::LazyLock;
+
 use tollgate_domain::generation::GenerationRow;
-use tollgate_domain::ledger::{Amounts, Balance, Closed, Correction, Open, ReserveOutcome, Scope};
-use tollgate_domain::money::MoneyError;
+use tollgate_domain::ledger::{Amounts, Closed, Open, ReserveOutcome};
 use tollgate_domain::pricing::Cost;
 use tollgate_domain::usage::TokenUsage;
+use tollgate_domain::{IdCipher, Timestamp};
+use tollgate_engine::{Changed, Corrected, FOUND_COLUMNS, Found, Ground, Row, State, Statement, Value};
 use tollgate_store::{
-    Act, AdjustRefused, Admission, Change, Facts, GenerationRecord, Ledger, Outcome, Raise, Reservation, Reserve,
-    Settled, Settlement, SettlementFacts, StoreError,
+    Admission, Outcome, Raise, Reservation, Reserve, Settled, Settlement, SettlementFacts, StoreError,
 };
 
-use crate::audit::finish;
-use crate::engine::{SqliteStore, State};
+use crate::committer::Ticket;
+use crate::engine::{Embedded, Live};
 use crate::record::{Correct, Record};
+
+static FIND: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {FOUND_COLUMNS}, r.credits, r.byok,
+    s.credits + coalesce((SELECT sum(c.credits) FROM corrections c WHERE c.row = s.row), 0),
+    s.byok + coalesce((SELECT sum(c.byok) FROM corrections c WHERE c.row = s.row), 0)
+FROM settlements s JOIN reservations r ON r.row = s.row LEFT JOIN price_versions p ON p.id = s.price
+    LEFT JOIN keys k ON k.id = s.key
+WHERE s.row = ?1"
+    )
+});
 
 /// A hold whose record is not durable yet. Dropped before that (the caller left, or the disk refused), it is released.
 struct Undecided<'a> {
-    store: &'a SqliteStore,
+    store: &'a Embedded,
     want: Option<Reserve>,
 }
 
@@ -34,19 +45,102 @@ impl Drop for Undecided<'_> {
                 price: want.price,
                 facts: SettlementFacts::default(),
             };
-            let mut state = self.store.state.lock();
-            if let Closed::Now(open) = state.book.settle(want.row, Amounts::default()) {
-                let epoch = state.epoch;
-                state.queue.push(Record::Settle { epoch, open, settlement: Box::new(release) });
+            let mut live = self.store.live.lock();
+            if let Closed::Now(open) = live.book.settle(want.row, Amounts::default()) {
+                let epoch = live.epoch;
+                live.queue.push(Record::Settle { epoch, open, settlement: Box::new(release) });
             }
-            drop(state);
+            drop(live);
             self.store.committer.attend();
         }
     }
 }
 
-#[async_trait]
-impl Ledger for SqliteStore {
+impl Ground for Embedded {
+    async fn change<T: Send, R: Send>(
+        &self,
+        _: impl FnOnce(&mut State, Timestamp) -> Vec<tollgate_domain::ledger::Scope> + Send,
+        act: impl FnOnce(&mut State, Timestamp) -> Changed<T, R> + Send,
+    ) -> Result<Result<T, R>, StoreError> {
+        self.check_writable()?;
+        let (done, ticket) = {
+            let (mut live, now) = self.lock_seen();
+            match act(&mut live, now) {
+                Err(refused) => return Ok(Err(refused)),
+                Ok((done, statements)) if statements.is_empty() => return Ok(Ok(done)),
+                Ok((done, statements)) => (done, Self::enqueue(&mut live, Record::Run(statements))),
+            }
+        };
+        self.wait(ticket).await?;
+        Ok(Ok(done))
+    }
+
+    async fn look<T: Send>(
+        &self,
+        _: impl FnOnce(&mut State, Timestamp) -> Vec<tollgate_domain::ledger::Scope> + Send,
+        view: impl FnOnce(&mut State, Timestamp) -> T + Send,
+    ) -> Result<T, StoreError> {
+        Ok(self.glance(view))
+    }
+
+    fn glance<T>(&self, view: impl FnOnce(&mut State, Timestamp) -> T) -> T {
+        let (mut live, now) = self.lock_seen();
+        view(&mut live, now)
+    }
+
+    async fn query(&self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        let sql = sql.to_owned();
+        self.read(move |db| crate::database::query(db, &sql, &values)).await
+    }
+
+    async fn written(&self) -> Result<(), StoreError> {
+        self.check_writable()?;
+        let ticket = Self::enqueue(&mut self.live.lock(), Record::Barrier);
+        self.wait(ticket).await
+    }
+
+    async fn summed_up(&self) -> Result<(), StoreError> {
+        self.check_writable()?;
+        let ticket = self.fold_waited(&mut self.live.lock());
+        self.wait(ticket).await
+    }
+
+    async fn correct<T: Send, R: Send>(
+        &self,
+        row: GenerationRow,
+        act: impl FnOnce(&mut State, Timestamp, Option<Found>) -> Result<(T, Corrected, Vec<Statement>), R> + Send,
+    ) -> Result<Result<T, R>, StoreError> {
+        // One after another: each answers with what all before it came to, those included whose callers left.
+        let _turn = self.correcting.lock().await;
+        self.written().await?;
+        let found = self.query(self.find_generation(), vec![Value::from(row.0)]).await?;
+        let found = found.first().map(|found| Found::read(row, found)).transpose()?;
+        let (done, ticket) = {
+            let (mut live, now) = self.lock_seen();
+            let (done, corrected, statements) = match act(&mut live, now, found) {
+                Ok(decided) => decided,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            let Corrected { row, correction, price, reason } = corrected;
+            live.book.correct(&correction);
+            live.rollups.correct(&correction.spender, correction.admitted_at, price, correction.amounts);
+            let (id, epoch) = (live.next_correction, live.epoch);
+            live.next_correction = id.saturating_add(1);
+            live.queue.push(Record::Correct(Box::new(Correct { id, epoch, row, correction, reason, at: now })));
+            (done, Self::enqueue(&mut live, Record::Run(statements)))
+        };
+        self.wait(ticket).await?;
+        Ok(Ok(done))
+    }
+
+    fn find_generation(&self) -> &'static str {
+        &FIND
+    }
+
+    fn cipher(&self) -> &IdCipher {
+        &self.cipher
+    }
+
     fn next_generation(&self) -> GenerationRow {
         self.take_row()
     }
@@ -54,22 +148,22 @@ impl Ledger for SqliteStore {
     async fn reserve(&self, want: Reserve) -> Result<Admission, StoreError> {
         self.check_writable()?;
         let (admitted_at, hold, cap, ticket) = {
-            let (mut state, now) = self.lock_at();
+            let (mut live, now) = self.lock_at();
             let now = now?;
-            if want.row.0 < state.low_row {
+            if want.row.0 < live.low_row {
                 return Err(StoreError::Unavailable("the generation was numbered too long ago".to_owned()));
             }
-            match state.book.reserve(want.row, want.key, &want.bound, want.tariff, now)? {
+            match live.book.reserve(want.row, want.key, &want.bound, want.tariff, now)? {
                 ReserveOutcome::Refused(refusal) => return Ok(Admission::Refused(refusal)),
                 ReserveOutcome::Rejected(rejected) => return Ok(Admission::Rejected(rejected)),
                 ReserveOutcome::AlreadyClosed => return Err(StoreError::Uncertain),
                 ReserveOutcome::Granted { hold, cap } => {
-                    let Some(open) = state.book.open_at(want.row).cloned() else {
+                    let Some(open) = live.book.open_at(want.row).cloned() else {
                         return Err(StoreError::Corrupt("a granted reservation is not open".to_owned()));
                     };
                     let admitted_at = open.admitted_at;
                     let record = Record::Reserve { row: want.row, open, price: want.price };
-                    (admitted_at, hold, cap, state.queue.push_waited(record, true))
+                    (admitted_at, hold, cap, live.queue.push_waited(record, true))
                 }
             }
         };
@@ -84,12 +178,12 @@ impl Ledger for SqliteStore {
         let Raise { row, to, open_ended, price } = raise;
         self.check_writable()?;
         let ticket = {
-            let (mut state, now) = self.lock_at();
-            if !state.book.raise(row, to, open_ended, now?) {
+            let (mut live, now) = self.lock_at();
+            if !live.book.raise(row, to, open_ended, now?) {
                 return Ok(false);
             }
-            let Some(open) = state.book.open_at(row).cloned() else { return Ok(false) };
-            state.queue.push_waited(Record::Reserve { row, open, price }, true)
+            let Some(open) = live.book.open_at(row).cloned() else { return Ok(false) };
+            live.queue.push_waited(Record::Reserve { row, open, price }, true)
         };
         self.wait(ticket).await?;
         Ok(true)
@@ -98,11 +192,11 @@ impl Ledger for SqliteStore {
     async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
         let (row, charge) = (settlement.row, settlement.charge);
         let (ticket, first) = {
-            let mut state = self.state.lock();
-            match state.book.settle(row, charge) {
-                Closed::Now(open) => (enqueue_settlement(&mut state, open, settlement), true),
+            let mut live = self.live.lock();
+            match live.book.settle(row, charge) {
+                Closed::Now(open) => (enqueue_settlement(&mut live, open, settlement), true),
                 // A repeat: the first answer stands, and may still be ahead in the queue.
-                Closed::NotOpen => (state.queue.push_waited(Record::Barrier, false), false),
+                Closed::NotOpen => (live.queue.push_waited(Record::Barrier, false), false),
             }
         };
         self.wait(ticket).await?;
@@ -115,97 +209,26 @@ impl Ledger for SqliteStore {
         }
     }
 
-    async fn adjust(
-        &self,
-        id: &str,
-        amounts: Amounts,
-        reason: &str,
-        act: Act<Amounts>,
-    ) -> Result<Result<Amounts, AdjustRefused>, StoreError> {
-        self.check_writable()?;
-        // One after another: each answers with what all before it came to, those included whose callers left.
-        let _turn = self.adjusting.lock().await;
-        let before = Self::enqueue(&mut self.state.lock(), Record::Barrier);
-        self.wait(before).await?;
-        let Some(row) = self.cipher.row(id) else { return Ok(Err(AdjustRefused::Unknown)) };
-        let found = self.read(move |db| crate::generations::find(db, row)).await?;
-        let Some(found) = found else { return Ok(Err(AdjustRefused::Unknown)) };
-        let charge = match found.settlement.charge.corrected(amounts) {
-            Ok(charge) => charge,
-            Err(MoneyError::Negative) => return Ok(Err(AdjustRefused::BelowZero)),
-            Err(_) => return Ok(Err(AdjustRefused::TooLarge)),
-        };
-        let ticket = {
-            let (mut state, now) = self.lock_seen();
-            let spender = found.spender;
-            let spent = state.book.balance(Scope::Account).map(Balance::spent_for_life).unwrap_or_default();
-            if spent.corrected(amounts) == Err(MoneyError::TooLarge) {
-                return Ok(Err(AdjustRefused::TooLarge));
-            }
-            let correction = Correction { spender, admitted_at: found.admitted_at, amounts };
-            state.book.correct(&correction);
-            state.rollups.correct(&spender, found.admitted_at, found.settlement.price, amounts);
-            let correct = Correct {
-                id: state.next_correction,
-                epoch: state.epoch,
-                row,
-                spender,
-                admitted_at: found.admitted_at,
-                by: amounts,
-                reason: reason.to_owned(),
-                at: now,
-            };
-            state.next_correction = state.next_correction.saturating_add(1);
-            state.queue.push(Record::Correct(Box::new(correct)));
-            let facts =
-                |charge: Amounts| Facts::default().with("usage", charge.credits).with("byok_usage", charge.byok);
-            let change = Change::new("generation.adjust", id)
-                .turned(&facts(found.settlement.charge), &facts(charge).with("reason", reason));
-            let change = Change { workspace: state.workspace_uuid(spender.workspace), ..change };
-            Self::enqueue(&mut state, Record::Run(finish(act, &charge, now, [&change])))
-        };
-        self.wait(ticket).await?;
-        Ok(Ok(charge))
-    }
-
-    async fn generation(&self, id: &str) -> Result<Option<GenerationRecord>, StoreError> {
-        let Some(row) = self.cipher.row(id) else { return Ok(None) };
-        let Some(found) = self.read(move |db| crate::generations::find(db, row)).await? else { return Ok(None) };
-        let state = self.state.lock();
-        let Some(workspace) = state.workspace_uuid(found.spender.workspace) else {
-            return Err(StoreError::Corrupt("a generation names a workspace that does not exist".to_owned()));
-        };
-        let id: GenerationId = self.cipher.id(row, found.admitted_at);
-        Ok(Some(GenerationRecord {
-            id,
-            spender: found.spender,
-            workspace,
-            admitted_at: found.admitted_at,
-            model: found.model,
-            provider: found.provider,
-            hold: found.hold,
-            settlement: found.settlement,
-        }))
-    }
-
     async fn ready(&self) -> Result<(), StoreError> {
         self.check_writable()?;
         self.lock_at().1.map(|_| ())
     }
 }
 
-impl SqliteStore {
+impl Embedded {
     async fn recorded_charge(&self, row: GenerationRow) -> Result<Option<Amounts>, StoreError> {
-        self.read(move |db| crate::generations::charge(db, row)).await
+        let found = self.query(self.find_generation(), vec![Value::from(row.0)]).await?;
+        let found = found.first().map(|found| Found::read(row, found)).transpose()?;
+        Ok(found.map(|found| found.settlement.charge))
     }
 }
 
-fn enqueue_settlement(state: &mut State, open: Open, settlement: Settlement) -> crate::committer::Ticket {
+fn enqueue_settlement(live: &mut Live, open: Open, settlement: Settlement) -> Ticket {
     if settlement.outcome != Outcome::Released {
-        state.touch(open.spender.key, open.admitted_at);
+        live.touch(open.spender.key, open.admitted_at);
         let tokens = settlement.metered.as_ref().map_or_else(TokenUsage::default, |metered| *metered.tokens());
-        state.rollups.charge(&open.spender, open.admitted_at, settlement.price, &tokens, settlement.charge);
+        live.rollups.charge(&open.spender, open.admitted_at, settlement.price, &tokens, settlement.charge);
     }
-    let epoch = state.epoch;
-    state.queue.push_waited(Record::Settle { epoch, open, settlement: Box::new(settlement) }, false)
+    let epoch = live.epoch;
+    live.queue.push_waited(Record::Settle { epoch, open, settlement: Box::new(settlement) }, false)
 }

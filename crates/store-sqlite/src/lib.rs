@@ -7,29 +7,14 @@
 //!
 //! [`Book`]: tollgate_domain::ledger::Book
 
-mod activity;
-mod assignments;
-mod audit;
-mod catalogue;
-mod clock;
 mod committer;
-mod credentials;
-mod credits;
+mod database;
 mod engine;
 mod fold;
-mod generations;
-mod guardrails;
-mod keys;
 mod ledger;
-mod listing;
-mod management;
-mod members;
 mod migrate;
-mod oauth;
 mod record;
 mod recover;
-mod rows;
-mod workspaces;
 
-pub use clock::CLOCK_JUMP_MAX;
-pub use engine::{Durability, OpenError, Options, SqliteStore};
+pub use engine::{Durability, Embedded, OpenError, Options, SqliteStore, open, open_on};
+pub use tollgate_engine::CLOCK_JUMP_MAX;

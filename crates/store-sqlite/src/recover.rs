@@ -12,24 +12,19 @@ use tollgate_domain::time::WindowId;
 use tollgate_domain::usage::TokenUsage;
 use tollgate_domain::workspace::{DEFAULT_WORKSPACE_SLUG, WorkspaceId};
 use tollgate_domain::{IdCipher, Timestamp, Usd};
+use tollgate_engine::{GuardedClock, Rollups, SOURCES, State, kind, scope, window};
 use tollgate_store::{Outcome, Settlement, SettlementFacts};
 
-use crate::activity::Rollups;
-use crate::clock::GuardedClock;
 use crate::committer::Queue;
-use crate::engine::{OpenError, State};
-use crate::listing::Listings;
+use crate::engine::{Live, OpenError};
 use crate::record::{FOLD_KEY_USE, Record, SET_META, Writer};
-use crate::rows;
 
 /// What a start finds.
 pub struct Recovered {
-    pub state: State,
+    pub live: Live,
     pub next_row: GenerationRow,
     pub cipher: IdCipher,
 }
-
-const KEYS: &str = "SELECT {columns} FROM keys WHERE deleted_at IS NULL";
 
 const TAIL: &str =
     "SELECT r.row, r.key, r.workspace, r.admitted_at, r.credits, r.byok, r.price, s.epoch, s.credits, s.byok,
@@ -45,13 +40,6 @@ FROM corrections c JOIN settlements s ON s.row = c.row LEFT JOIN keys k ON k.id 
 WHERE c.id >= ?1      -- nothing below is behind the last fold
     AND c.epoch >= ?2";
 
-const NEWEST_ID: &str = "SELECT max(newest) FROM (
-    SELECT max(id) AS newest FROM workspaces
-    UNION ALL SELECT max(id) FROM members
-    UNION ALL SELECT max(id) FROM guardrails
-    UNION ALL SELECT max(id) FROM credentials
-)";
-
 /// Reads everything, books what is lost, and writes both in one transaction.
 pub fn recover(connection: &mut Connection, seed: &[u8; 32], now: Timestamp) -> Result<Recovered, OpenError> {
     let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -61,65 +49,30 @@ pub fn recover(connection: &mut Connection, seed: &[u8; 32], now: Timestamp) -> 
     let low_correction = meta(&tx, "low_correction")?;
     let seen = Timestamp::from_micros(meta(&tx, "seen")?);
 
-    let mut book = Book::default();
-    let (by_hash, listings) = load_keys(&tx, &mut book, now)?;
-    load_balances(&tx, &mut book)?;
+    let mut state = State::default();
+    for source in SOURCES {
+        for row in crate::database::query(&tx, &source.all(), &[])? {
+            (source.put)(&mut state, &row, now)?;
+        }
+    }
+    load_balances(&tx, &mut state.book)?;
     let mut rollups = Rollups::default();
-    let newest = replay(&tx, &mut book, &mut rollups, epoch, low_row, low_correction)?;
-    let management = tx
-        .prepare(&format!("SELECT {} FROM management_keys WHERE revoked_at IS NULL", rows::MANAGEMENT_KEY_COLUMNS))?
-        .query_map([], rows::management_key)?
-        .map(|key| key.map(|key| (key.hash, key)))
-        .collect::<Result<HashMap<_, _>, _>>()?;
-    let (workspaces, former_workspaces) = crate::workspaces::load(&tx)?;
-    for workspace in workspaces {
-        book.rules.put_workspace(workspace);
-    }
-    let (members, memberships) = crate::members::load(&tx)?;
-    let guarded = crate::guardrails::load(&tx)?;
-    for guardrail in guarded.guardrails {
-        book.rules.put_guardrail(guardrail);
-    }
-    for assignment in &guarded.keys {
-        book.rules.assign_key(assignment.to, Some(assignment.guardrail));
-    }
-    for assignment in &guarded.members {
-        book.rules.assign_member(assignment.to, Some(assignment.guardrail));
-    }
-    book.rules.credits = crate::credits::load(&tx)?;
+    let newest = replay(&tx, &mut state.book, &mut rollups, epoch, low_row, low_correction)?;
     let next_row = next(&tx, "SELECT max(row) FROM reservations")?;
     let id_key: [u8; 16] = tx.query_row("SELECT value FROM meta WHERE name = 'id_key'", [], |row| row.get(0))?;
-    let vault = tx
-        .query_row("SELECT value FROM meta WHERE name = ?1", [crate::management::VAULT], |row| row.get(0))
-        .optional()?;
-    let state = State {
-        vault,
-        next_key: next(&tx, "SELECT max(id) FROM keys")?,
+    let live = Live {
+        state,
         next_correction: next(&tx, "SELECT max(id) FROM corrections")?,
-        next_price: next(&tx, "SELECT max(id) FROM price_versions")?,
-        next_id: next(&tx, NEWEST_ID)?,
-        next_management_key: next(&tx, "SELECT max(id) FROM management_keys")?,
-        book,
         queue: Queue::default(),
         clock: GuardedClock::new(seen.max(newest)),
         epoch,
         // Everything before this start has ended.
         low_row: next_row,
-        by_hash,
-        listings,
-        management,
-        former_workspaces: former_workspaces.into_iter().collect(),
-        members: members.into_iter().map(|member| (member.id, member)).collect(),
-        memberships: memberships.into_iter().map(|place| ((place.workspace, place.member), place)).collect(),
-        key_guardrails: guarded.keys.into_iter().map(|assignment| (assignment.to, assignment)).collect(),
-        member_guardrails: guarded.members.into_iter().map(|assignment| (assignment.to, assignment)).collect(),
-        credentials: crate::credentials::load(&tx)?,
         rollups,
-        codes: crate::oauth::load(&tx)?.into_iter().map(|code| (code.hash, code)).collect(),
         used: HashMap::default(),
     };
     tx.commit()?;
-    Ok(Recovered { state, next_row: GenerationRow(next_row), cipher: IdCipher::new(id_key) })
+    Ok(Recovered { live, next_row: GenerationRow(next_row), cipher: IdCipher::new(id_key) })
 }
 
 /// Gives a new database its workspace, its id key and its first fold.
@@ -153,31 +106,14 @@ fn next(db: &Connection, max: &str) -> Result<i64, OpenError> {
     Ok(max.unwrap_or(0).saturating_add(1))
 }
 
-type KeyIndex = (HashMap<tollgate_domain::KeyHash, KeyId>, Listings);
-
-fn load_keys(db: &Connection, book: &mut Book, now: Timestamp) -> Result<KeyIndex, OpenError> {
-    let mut by_hash = HashMap::default();
-    let mut listings = Listings::default();
-    let mut statement = db.prepare(&KEYS.replace("{columns}", rows::KEY_COLUMNS))?;
-    for key in statement.query_map([], rows::key)? {
-        let key = key?;
-        for hash in [Some(key.hash), Some(key.secrets.current), key.secrets.previous.map(|(hash, _)| hash)] {
-            by_hash.extend(hash.map(|hash| (hash, key.id)));
-        }
-        listings.place(&key, now);
-        book.insert_key(key);
-    }
-    Ok((by_hash, listings))
-}
-
 fn load_balances(db: &Connection, book: &mut Book) -> Result<(), OpenError> {
     let mut statement = db.prepare("SELECT scope, id, kind, span, number, spent FROM balances")?;
     let mut found = statement.query([])?;
     while let Some(row) = found.next()? {
-        let (scope, kind, span): (String, String, String) = (row.get(0)?, row.get(2)?, row.get(3)?);
-        let parsed = rows::scope(&scope, row.get(1)?).zip(rows::kind(&kind)).zip(rows::window(&span));
+        let (whose, money, span): (String, String, String) = (row.get(0)?, row.get(2)?, row.get(3)?);
+        let parsed = scope(&whose, row.get(1)?).zip(kind(&money)).zip(window(&span));
         let Some(((scope, kind), window)) = parsed else {
-            return Err(OpenError::Damaged(format!("unknown balance `{scope} {kind} {span}`")));
+            return Err(OpenError::Damaged(format!("unknown balance `{whose} {money} {span}`")));
         };
         // Balances of deleted keys stay on disk for the history and have no place in memory.
         if let Some(balance) = book.balance_mut(scope) {

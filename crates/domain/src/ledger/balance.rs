@@ -1,5 +1,7 @@
 //! What a scope has spent and holds, per kind of money and per window.
 
+use std::cmp::Ordering;
+
 use crate::Usd;
 use crate::money::MoneyError;
 use crate::time::{WindowId, WindowKind, Windows};
@@ -135,6 +137,48 @@ impl Balance {
         Amounts { credits: of(MoneyKind::Credits), byok: of(MoneyKind::Byok) }
     }
 
+    /// The sum of this part of a balance and another. A part whose window has passed adds nothing to the newer one.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        self.each(other, |one, other| match one.window.cmp(&other.window) {
+            Ordering::Less => other,
+            Ordering::Greater => one,
+            Ordering::Equal => Counter {
+                window: one.window,
+                spent: [one.spent, other.spent].into_iter().sum(),
+                held: [one.held, other.held].into_iter().sum(),
+            },
+        })
+    }
+
+    /// The part of this sum that stands nowhere else, where `other` is the part that does.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        self.each(other, |sum, other| {
+            if sum.window == other.window {
+                let (spent, held) = (Usd::left_of(sum.spent, other.spent), Usd::left_of(sum.held, other.held));
+                Counter { window: sum.window, spent, held }
+            } else {
+                sum
+            }
+        })
+    }
+
+    fn each(&self, other: &Self, join: impl Fn(Counter, Counter) -> Counter) -> Self {
+        let mut joined = Self::default();
+        for kind in MoneyKind::ALL {
+            for window in WindowKind::ALL {
+                joined.put(kind, window, join(self.counter(kind, window), other.counter(kind, window)));
+            }
+        }
+        joined
+    }
+
+    /// Puts a counter in its place.
+    pub fn put(&mut self, kind: MoneyKind, window: WindowKind, counter: Counter) {
+        self.counters[kind.index()][window.index()] = counter;
+    }
+
     /// The stored counter, for writing it down.
     pub fn counter(&self, kind: MoneyKind, window: WindowKind) -> Counter {
         self.counters[kind.index()][window.index()]
@@ -172,6 +216,37 @@ impl Balance {
 mod tests {
     use super::*;
     use crate::Timestamp;
+
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Parts may be booked in whichever row, in any order and windows: their sum is the balance of one that took all.
+        #[test]
+        fn parts_sum_to_the_whole_and_come_apart_again(
+            steps in proptest::collection::vec((0_usize..3, 0_i64..40, -50_i64..50, -50_i64..50, any::<bool>()), 0..40),
+        ) {
+            let mut parts = [Balance::default(), Balance::default(), Balance::default()];
+            let mut whole = Balance::default();
+            let day = 86_400_000_000;
+            for (part, days, spent, held, byok) in steps {
+                let windows = Windows::at(Timestamp::from_micros(days * day));
+                let amounts = |nanos| {
+                    let usd = Usd::from_nanos(nanos);
+                    if byok { Amounts { credits: Usd::ZERO, byok: usd } } else { Amounts::credits(usd) }
+                };
+                for balance in [&mut whole, &mut parts[part]] {
+                    balance.spend(amounts(spent), &windows);
+                    balance.hold(amounts(held), &windows);
+                }
+            }
+            let [a, b, c] = parts;
+            let sum = a.plus(&b).plus(&c);
+            prop_assert_eq!(&sum, &c.plus(&a).plus(&b));
+            prop_assert_eq!(&sum, &whole);
+            let rest = b.plus(&c);
+            prop_assert_eq!(sum.without(&rest).plus(&rest), sum);
+        }
+    }
 
     #[test]
     fn a_settle_after_midnight_counts_for_life_and_not_in_the_new_day() {

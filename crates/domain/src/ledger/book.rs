@@ -41,7 +41,8 @@ pub struct Spender {
 }
 
 impl Spender {
-    fn scopes(&self) -> impl Iterator<Item = Scope> + use<> {
+    /// Whose balances a call of theirs is booked in.
+    pub fn scopes(&self) -> impl Iterator<Item = Scope> + use<> {
         let owners = [Scope::Account, Scope::Workspace(self.workspace), Scope::Key(self.key)];
         owners.into_iter().chain(self.member.map(Scope::Member))
     }
@@ -193,6 +194,18 @@ impl Book {
     /// An open reservation.
     pub fn open_at(&self, row: GenerationRow) -> Option<&Open> {
         self.open.get(&row)
+    }
+
+    /// Makes an open reservation known whose hold the balances carry already. For an engine that keeps both elsewhere.
+    pub fn know_open(&mut self, row: GenerationRow, open: Open) {
+        self.open.insert(row, open);
+    }
+
+    /// Forgets all reservations, open and closed, and leaves the balances. For such an engine, between two batches.
+    pub fn forget_reservations(&mut self) {
+        self.open.clear();
+        self.closed = ClosedRows::default();
+        self.dirty.clear();
     }
 
     /// The scopes whose balances changed since this was last asked.

@@ -99,6 +99,23 @@ impl Rules {
         ids.into_iter().flatten().filter_map(|id| self.guardrails.get(id))
     }
 
+    /// Whether any budget, of whichever key, counts what a scope spends: [`Rules::budgets_of`] names no scope that this does not.
+    pub fn limits(&self, scope: Scope, key: Option<&Key>) -> bool {
+        let budgeted = |id: &GuardrailId| self.guardrails.get(id).is_some_and(|found| found.rules.budget.is_some());
+        match scope {
+            Scope::Account => self.credits.is_some(),
+            Scope::Workspace(id) => self.workspaces.get(&id).is_some_and(|it| it.budgets.iter().next().is_some()),
+            Scope::Key(id) => key.is_some_and(|key| {
+                let guardrails = [self.of_keys.get(&id), self.defaults.get(&key.workspace)];
+                key.limit.is_some() || guardrails.into_iter().flatten().any(budgeted)
+            }),
+            // The default guardrail of any workspace counts what a member spends in all of them.
+            Scope::Member(id) => {
+                self.of_members.get(&id).is_some_and(budgeted) || self.defaults.values().any(budgeted)
+            }
+        }
+    }
+
     /// The budgets that apply to a key at `now`, each with the scope whose spending counts against it, in the order in which they are
     /// enforced.
     pub fn budgets_of(&self, key: &Key, now: Timestamp) -> Vec<(Budget, Scope)> {
@@ -231,9 +248,14 @@ mod tests {
             (BudgetScope::Credits, 99, Scope::Account),
         ];
         assert_eq!(found, expected);
+        let scopes = [member, own, Scope::Workspace(WorkspaceId(1)), Scope::Account];
+        assert!(scopes.iter().all(|scope| rules.limits(*scope, Some(&key))), "each of them is locked");
         assert_eq!(rules.guardrails_of(&key).map(|guardrail| guardrail.id.0).collect::<Vec<_>>(), [1, 2, 3]);
         rules.remove_guardrail(GuardrailId(1));
         rules.remove_guardrail(GuardrailId(3));
         assert_eq!(rules.budgets_of(&key, now).len(), 5, "what is removed applies to nobody");
+        rules.remove_guardrail(GuardrailId(2));
+        assert!(!rules.limits(member, Some(&key)), "nothing counts what they spend any more");
+        assert!(rules.limits(own, Some(&key)), "its own limit still does");
     }
 }

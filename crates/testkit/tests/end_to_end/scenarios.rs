@@ -159,7 +159,7 @@ impl Subject for Engine {
     async fn new(at: Timestamp) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(&at.to_string()));
-        let store = SqliteStore::open(Options {
+        let store = tollgate_store_sqlite::open(Options {
             path: folder.path().join("tollgate.db"),
             durability: Durability::Process,
             clock: Arc::clone(&clock) as _,

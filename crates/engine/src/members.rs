@@ -1,11 +1,9 @@
 //! Members: read in memory, written through the queue.
 
 use async_trait::async_trait;
-use rusqlite::Connection;
-use rusqlite::types::Value;
 use tollgate_domain::Timestamp;
 use tollgate_domain::member::{Member, MemberId, Membership, Role};
-use tollgate_domain::workspace::WorkspaceId;
+use tollgate_domain::workspace::{Workspace, WorkspaceId};
 use tollgate_store::{
     Act, Actor, Audited, Change, MemberRefused, MemberStore, NewMember, Page, PageQuery, StoreError, WorkspaceMember,
 };
@@ -13,14 +11,29 @@ use uuid::Uuid;
 
 use crate::assignments::Holder;
 use crate::audit::{entry, finish};
-use crate::engine::{SqliteStore, State};
-use crate::record::statement;
+use crate::ground::{Engine, Ground, no_sums, statement};
 use crate::rows;
+use crate::sources::{Source, kept};
+use crate::state::State;
+use crate::value::{Row, Unreadable, Value};
 
-const LIST: &str = "SELECT id, user_id, email, first_name, last_name, role, created_at FROM members
-WHERE removed_at IS NULL";
+/// The members.
+pub const SOURCE: Source = Source {
+    table: "members",
+    columns: "id, user_id, email, first_name, last_name, role, created_at, removed_at",
+    but: None,
+    put,
+    remove: kept,
+};
 
-const LIST_PLACES: &str = "SELECT workspace, member, uuid, role, created_at FROM workspace_members";
+/// Where they are.
+pub const PLACES: Source = Source {
+    table: "workspace_members",
+    columns: "workspace, member, uuid, role, created_at",
+    but: None,
+    put: put_place,
+    remove: remove_place,
+};
 
 const CREATE: &str = "INSERT INTO members (id, user_id, email, first_name, last_name, role, created_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -34,13 +47,13 @@ VALUES (?1, ?2, ?3, ?4, ?5)";
 const LEAVE: &str = "DELETE FROM workspace_members WHERE workspace = ?1 AND member = ?2";
 
 #[async_trait]
-impl MemberStore for SqliteStore {
+impl<G: Ground> MemberStore for Engine<G> {
     async fn members(&self, page: PageQuery) -> Result<Page<Member>, StoreError> {
-        Ok(Page::of(self.state.lock().members.values(), page).map(Clone::clone))
+        self.look(no_sums, |state, _| Page::of(state.members.values(), page).map(Clone::clone)).await
     }
 
     async fn member(&self, user_id: &str) -> Result<Option<Member>, StoreError> {
-        Ok(self.state.lock().find_member(user_id).cloned())
+        self.look(no_sums, |state, _| state.find_member(user_id).cloned()).await
     }
 
     async fn create_member(
@@ -48,7 +61,7 @@ impl MemberStore for SqliteStore {
         new: NewMember,
         act: Act<Member>,
     ) -> Result<Result<Member, MemberRefused>, StoreError> {
-        self.change(|state, now| {
+        self.change(no_sums, |state, now| {
             let same = |member: &Member| member.email.eq_ignore_ascii_case(&new.email);
             if state.members.values().any(same) {
                 return Err(MemberRefused::EmailTaken);
@@ -81,7 +94,7 @@ impl MemberStore for SqliteStore {
     }
 
     async fn remove_member(&self, user_id: &str, by: &Actor) -> Result<Result<(), MemberRefused>, StoreError> {
-        self.change(|state, now| {
+        self.change(no_sums, |state, now| {
             let id = state.member_id(user_id)?;
             if state.has_keys(id, None) {
                 return Err(MemberRefused::HasKeys(user_id.to_owned()));
@@ -105,15 +118,7 @@ impl MemberStore for SqliteStore {
         workspace: WorkspaceId,
         page: PageQuery,
     ) -> Result<Page<WorkspaceMember>, StoreError> {
-        let state = self.state.lock();
-        let default =
-            state.book.rules.workspace(workspace).is_some_and(tollgate_domain::workspace::Workspace::is_default);
-        let mut places: Vec<WorkspaceMember> = if default {
-            state.members.values().map(|member| state.everybodys_place(workspace, member)).collect()
-        } else {
-            let here = state.memberships.iter().filter(|((at, _), _)| *at == workspace);
-            here.filter_map(|((_, member), place)| state.named(*member, place)).collect()
-        };
+        let mut places = self.look(no_sums, |state, _| state.places(workspace)).await?;
         places.sort_by_key(|place| (place.membership.created_at, place.membership.member));
         Ok(Page::of(places, page))
     }
@@ -124,7 +129,7 @@ impl MemberStore for SqliteStore {
         user_ids: Vec<String>,
         act: Act<Vec<WorkspaceMember>>,
     ) -> Result<Result<Vec<WorkspaceMember>, MemberRefused>, StoreError> {
-        self.change(|state, now| {
+        self.change(no_sums, |state, now| {
             let (place, ids) = state.place_and_members(workspace, &user_ids)?;
             if place.1 {
                 // Everybody is in the default one.
@@ -164,7 +169,7 @@ impl MemberStore for SqliteStore {
         user_ids: Vec<String>,
         act: Act<usize>,
     ) -> Result<Result<usize, MemberRefused>, StoreError> {
-        self.change(|state, now| {
+        self.change(no_sums, |state, now| {
             let (place, ids) = state.place_and_members(workspace, &user_ids)?;
             for (member, user_id) in ids.iter().zip(&user_ids) {
                 if state.has_keys(*member, Some(workspace)) {
@@ -187,7 +192,7 @@ impl MemberStore for SqliteStore {
 }
 
 impl State {
-    pub fn find_member(&self, user_id: &str) -> Option<&Member> {
+    pub(crate) fn find_member(&self, user_id: &str) -> Option<&Member> {
         self.members.values().find(|member| member.user_id == user_id)
     }
 
@@ -213,6 +218,14 @@ impl State {
         keys.any(|account| account.key.creator == Some(member))
     }
 
+    fn places(&self, workspace: WorkspaceId) -> Vec<WorkspaceMember> {
+        if self.book.rules.workspace(workspace).is_some_and(Workspace::is_default) {
+            return self.members.values().map(|member| self.everybodys_place(workspace, member)).collect();
+        }
+        let here = self.memberships.iter().filter(|((at, _), _)| *at == workspace);
+        here.filter_map(|((_, member), place)| self.named(*member, place)).collect()
+    }
+
     fn named(&self, member: MemberId, place: &Membership) -> Option<WorkspaceMember> {
         let user_id = self.members.get(&member)?.user_id.clone();
         Some(WorkspaceMember { membership: place.clone(), user_id })
@@ -228,34 +241,43 @@ impl State {
     }
 }
 
-/// Reads all members and where they are.
-pub fn load(db: &Connection) -> rusqlite::Result<(Vec<Member>, Vec<Membership>)> {
-    let role = |word: String| Role::from_word(&word).unwrap_or_default();
-    let members = db
-        .prepare(LIST)?
-        .query_map([], |row| {
-            Ok(Member {
-                id: MemberId(row.get(0)?),
-                user_id: row.get(1)?,
-                email: row.get(2)?,
-                first_name: row.get(3)?,
-                last_name: row.get(4)?,
-                role: role(row.get(5)?),
-                created_at: Timestamp::from_micros(row.get(6)?),
-            })
-        })?
-        .collect::<rusqlite::Result<_>>()?;
-    let places = db
-        .prepare(LIST_PLACES)?
-        .query_map([], |row| {
-            Ok(Membership {
-                workspace: WorkspaceId(row.get(0)?),
-                member: MemberId(row.get(1)?),
-                uuid: rows::uuid(row, 2)?,
-                role: role(row.get(3)?),
-                created_at: Timestamp::from_micros(row.get(4)?),
-            })
-        })?
-        .collect::<rusqlite::Result<_>>()?;
-    Ok((members, places))
+fn role(row: &Row, column: usize) -> Result<Role, Unreadable> {
+    row.get::<String>(column).map(|word| Role::from_word(&word).unwrap_or_default())
+}
+
+fn put(state: &mut State, row: &Row, _: Timestamp) -> Result<(), Unreadable> {
+    let id = MemberId(row.get(0)?);
+    state.taken(id.0);
+    if row.get::<Option<i64>>(7)?.is_some() {
+        state.members.remove(&id);
+        return Ok(());
+    }
+    let member = Member {
+        id,
+        user_id: row.get(1)?,
+        email: row.get(2)?,
+        first_name: row.get(3)?,
+        last_name: row.get(4)?,
+        role: role(row, 5)?,
+        created_at: Timestamp::from_micros(row.get(6)?),
+    };
+    state.members.insert(id, member);
+    Ok(())
+}
+
+fn put_place(state: &mut State, row: &Row, _: Timestamp) -> Result<(), Unreadable> {
+    let place = Membership {
+        workspace: WorkspaceId(row.get(0)?),
+        member: MemberId(row.get(1)?),
+        uuid: rows::uuid(row, 2)?,
+        role: role(row, 3)?,
+        created_at: Timestamp::from_micros(row.get(4)?),
+    };
+    state.memberships.insert((place.workspace, place.member), place);
+    Ok(())
+}
+
+fn remove_place(state: &mut State, old: &serde_json::Value) -> Option<()> {
+    let place = (WorkspaceId(old["workspace"].as_i64()?), MemberId(old["member"].as_i64()?));
+    state.memberships.remove(&place).map(|_| ())
 }

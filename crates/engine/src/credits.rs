@@ -1,29 +1,45 @@
 //! The account's credits: summed in memory, written through the queue.
 
 use async_trait::async_trait;
-use rusqlite::Connection;
-use rusqlite::types::Value;
-use tollgate_domain::Usd;
 use tollgate_domain::ledger::{MoneyKind, Scope};
 use tollgate_domain::money::MoneyError;
 use tollgate_domain::time::{WindowKind, Windows};
+use tollgate_domain::{Timestamp, Usd};
 use tollgate_store::{Act, Change, CreditStore, Credits, Facts, StoreError};
 
 use crate::audit::finish;
-use crate::engine::{SqliteStore, State};
-use crate::record::statement;
+use crate::ground::{Engine, Ground, statement};
+use crate::sources::{Source, kept};
+use crate::state::{State, take};
+use crate::value::{Row, Unreadable};
 
-const SUM: &str = "SELECT sum(amount) FROM credits";
-const ADD: &str = "INSERT INTO credits (amount, note, created_at) VALUES (?1, ?2, ?3)";
+const ADD: &str = "INSERT INTO credits (id, amount, note, created_at) VALUES (?1, ?2, ?3, ?4)";
+
+/// What the account was topped up by.
+pub const SOURCE: Source = Source { table: "credits", columns: "id, amount", but: None, put, remove: kept };
+
+fn put(state: &mut State, row: &Row, _: Timestamp) -> Result<(), Unreadable> {
+    let (id, amount) = (row.get(0)?, Usd::from_nanos(row.get(1)?));
+    if state.last_top_up < id {
+        state.last_top_up = id;
+        let before = state.book.rules.credits.unwrap_or(Usd::ZERO);
+        state.book.rules.credits = Some([before, amount].into_iter().sum());
+    }
+    Ok(())
+}
 
 /// The note of the entry that covers what was spent before there were credits.
 const OPENING: &str = "spent before the first top-up";
 
+/// Whose sums count.
+fn account(_: &mut State, _: Timestamp) -> Vec<Scope> {
+    vec![Scope::Account]
+}
+
 #[async_trait]
-impl CreditStore for SqliteStore {
+impl<G: Ground> CreditStore for Engine<G> {
     async fn credits(&self) -> Result<Credits, StoreError> {
-        let (state, now) = self.lock_seen();
-        Ok(state.credits(&Windows::at(now)))
+        self.look(account, |state, now| state.credits(&Windows::at(now))).await
     }
 
     async fn top_up(
@@ -32,13 +48,13 @@ impl CreditStore for SqliteStore {
         note: &str,
         act: Act<Credits>,
     ) -> Result<Result<Credits, MoneyError>, StoreError> {
-        self.change(|state, now| {
+        self.change(account, |state, now| {
             let windows = Windows::at(now);
             let before = state.credits(&windows);
             let total = before.total.unwrap_or(before.used).plus(amount)?;
-            let entry = |amount: Usd, note: &str| {
-                let values = vec![Value::from(amount.nanos()), Value::from(note.to_owned()), Value::from(now.micros())];
-                statement(ADD, values)
+            let mut entry = |amount: Usd, note: &str| {
+                let id = take(&mut state.last_top_up);
+                statement(ADD, vec![id.into(), amount.nanos().into(), note.into(), now.micros().into()])
             };
             let opening = before.total.is_none().then(|| entry(before.used, OPENING));
             let mut statements: Vec<_> = opening.into_iter().chain([entry(amount, note)]).collect();
@@ -65,10 +81,4 @@ impl State {
         };
         Credits { total: self.book.rules.credits, used: of(false), held: of(true) }
     }
-}
-
-/// What the account was ever topped up by.
-pub fn load(db: &Connection) -> rusqlite::Result<Option<Usd>> {
-    let sum: Option<i64> = db.query_row(SUM, [], |row| row.get(0))?;
-    Ok(sum.map(Usd::from_nanos))
 }

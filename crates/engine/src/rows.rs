@@ -3,8 +3,6 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use rusqlite::Row;
-use rusqlite::types::Type;
 use tollgate_domain::key::{
     CallLimits, Key, KeyHash, KeyId, LimitRaise, ManagementKey, ManagementKeyId, Powers, Secrets,
 };
@@ -15,16 +13,22 @@ use tollgate_domain::workspace::WorkspaceId;
 use tollgate_domain::{Timestamp, Usd};
 use uuid::Uuid;
 
+use crate::value::{Row, Unreadable};
+
 /// The columns that [`key`] reads.
 pub const KEY_COLUMNS: &str = "id, hash, name, label, workspace, disabled, credit_limit, limit_reset,
     include_byok_in_limit, expires_at, creator, external_user, created_at, updated_at, secret,
-    previous_secret, previous_until, requests_per_minute, calls_in_flight_max, allowed_models, raise_amount, raise_until";
+    previous_secret, previous_until, requests_per_minute, calls_in_flight_max, allowed_models, raise_amount, raise_until,
+    deleted_at";
 
-pub fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
+/// The column that says when a key was deleted.
+pub const KEY_DELETED: usize = 22;
+
+pub fn key(row: &Row) -> Result<Key, Unreadable> {
     let hash = KeyHash::from_bytes(row.get(1)?);
-    let current = row.get::<_, Option<[u8; 32]>>(14)?.map_or(hash, KeyHash::from_bytes);
-    let previous = row.get::<_, Option<[u8; 32]>>(15)?.map(KeyHash::from_bytes);
-    let until = row.get::<_, Option<i64>>(16)?.map(Timestamp::from_micros);
+    let current = row.get::<Option<[u8; 32]>>(14)?.map_or(hash, KeyHash::from_bytes);
+    let previous = row.get::<Option<[u8; 32]>>(15)?.map(KeyHash::from_bytes);
+    let until = row.get::<Option<i64>>(16)?.map(Timestamp::from_micros);
     Ok(Key {
         id: KeyId(row.get(0)?),
         hash,
@@ -33,29 +37,34 @@ pub fn key(row: &Row<'_>) -> rusqlite::Result<Key> {
         label: row.get(3)?,
         workspace: WorkspaceId(row.get(4)?),
         disabled: row.get(5)?,
-        limit: row.get::<_, Option<i64>>(6)?.map(Usd::from_nanos),
-        limit_reset: row.get::<_, Option<String>>(7)?.as_deref().and_then(LimitReset::from_word),
+        limit: row.get::<Option<i64>>(6)?.map(Usd::from_nanos),
+        limit_reset: row.get::<Option<String>>(7)?.as_deref().and_then(LimitReset::from_word),
         include_byok_in_limit: row.get(8)?,
-        expires_at: row.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
-        creator: row.get::<_, Option<i64>>(10)?.map(MemberId),
+        expires_at: row.get::<Option<i64>>(9)?.map(Timestamp::from_micros),
+        creator: row.get::<Option<i64>>(10)?.map(MemberId),
         external_user: row.get(11)?,
         call_limits: CallLimits {
-            requests_per_minute: row.get::<_, Option<u32>>(17)?.and_then(NonZeroU32::new),
-            calls_in_flight_max: row.get::<_, Option<u32>>(18)?.and_then(NonZeroU32::new),
+            requests_per_minute: row.get::<Option<u32>>(17)?.and_then(NonZeroU32::new),
+            calls_in_flight_max: row.get::<Option<u32>>(18)?.and_then(NonZeroU32::new),
         },
-        allowed_models: row.get::<_, Option<String>>(19)?.map(|text| models(&text)).transpose()?,
-        limit_raise: row.get::<_, Option<i64>>(20)?.zip(row.get::<_, Option<i64>>(21)?).map(|(amount, until)| {
-            LimitRaise { amount: Usd::from_nanos(amount), until: Timestamp::from_micros(until) }
+        allowed_models: row.get::<Option<String>>(19)?.map(|text| models(&text)).transpose()?,
+        limit_raise: row.get::<Option<i64>>(20)?.zip(row.get::<Option<i64>>(21)?).map(|(amount, until)| LimitRaise {
+            amount: Usd::from_nanos(amount),
+            until: Timestamp::from_micros(until),
         }),
         created_at: Timestamp::from_micros(row.get(12)?),
-        updated_at: row.get::<_, Option<i64>>(13)?.map(Timestamp::from_micros),
+        updated_at: row.get::<Option<i64>>(13)?.map(Timestamp::from_micros),
     })
 }
 
 /// The columns that [`management_key`] reads.
-pub const MANAGEMENT_KEY_COLUMNS: &str = "id, hash, name, label, created_at, read_only, expires_at, workspace";
+pub const MANAGEMENT_KEY_COLUMNS: &str =
+    "id, hash, name, label, created_at, read_only, expires_at, workspace, revoked_at";
 
-pub fn management_key(row: &Row<'_>) -> rusqlite::Result<ManagementKey> {
+/// The column that says when one was revoked.
+pub const MANAGEMENT_KEY_REVOKED: usize = 8;
+
+pub fn management_key(row: &Row) -> Result<ManagementKey, Unreadable> {
     Ok(ManagementKey {
         id: ManagementKeyId(row.get(0)?),
         hash: KeyHash::from_bytes(row.get(1)?),
@@ -64,8 +73,8 @@ pub fn management_key(row: &Row<'_>) -> rusqlite::Result<ManagementKey> {
         created_at: Timestamp::from_micros(row.get(4)?),
         powers: Powers {
             read_only: row.get(5)?,
-            expires_at: row.get::<_, Option<i64>>(6)?.map(Timestamp::from_micros),
-            workspace: row.get::<_, Option<i64>>(7)?.map(WorkspaceId),
+            expires_at: row.get::<Option<i64>>(6)?.map(Timestamp::from_micros),
+            workspace: row.get::<Option<i64>>(7)?.map(WorkspaceId),
         },
     })
 }
@@ -76,18 +85,17 @@ pub fn models_text(models: Option<&[String]>) -> Option<String> {
 }
 
 /// A list that cannot be read must not become one without an end.
-fn models(text: &str) -> rusqlite::Result<Arc<[String]>> {
-    let failed = |error: serde_json::Error| rusqlite::Error::FromSqlConversionFailure(19, Type::Text, error.into());
-    serde_json::from_str::<Vec<String>>(text).map(Into::into).map_err(failed)
+fn models(text: &str) -> Result<Arc<[String]>, Unreadable> {
+    serde_json::from_str::<Vec<String>>(text).map(Into::into).map_err(|error| Unreadable::new(19, error.to_string()))
 }
 
 /// A column that holds a UUID as text.
-pub fn uuid(row: &Row<'_>, column: usize) -> rusqlite::Result<Uuid> {
+pub fn uuid(row: &Row, column: usize) -> Result<Uuid, Unreadable> {
     let text: String = row.get(column)?;
-    Uuid::parse_str(&text)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, error.into()))
+    Uuid::parse_str(&text).map_err(|error| Unreadable::new(column, error.to_string()))
 }
 
+/// A scope as columns.
 pub const fn scope_columns(scope: Scope) -> (&'static str, i64) {
     match scope {
         Scope::Account => ("account", 0),
@@ -97,6 +105,7 @@ pub const fn scope_columns(scope: Scope) -> (&'static str, i64) {
     }
 }
 
+/// The scope of columns.
 pub fn scope(word: &str, id: i64) -> Option<Scope> {
     match word {
         "account" => Some(Scope::Account),
@@ -107,6 +116,7 @@ pub fn scope(word: &str, id: i64) -> Option<Scope> {
     }
 }
 
+/// A kind of money as a word.
 pub const fn kind_word(kind: MoneyKind) -> &'static str {
     match kind {
         MoneyKind::Credits => "credits",
@@ -114,10 +124,12 @@ pub const fn kind_word(kind: MoneyKind) -> &'static str {
     }
 }
 
+/// The kind of money of a word.
 pub fn kind(word: &str) -> Option<MoneyKind> {
     MoneyKind::ALL.into_iter().find(|kind| kind_word(*kind) == word)
 }
 
+/// A kind of window as a word.
 pub const fn window_word(window: WindowKind) -> &'static str {
     match window {
         WindowKind::Lifetime => "lifetime",
@@ -127,6 +139,7 @@ pub const fn window_word(window: WindowKind) -> &'static str {
     }
 }
 
+/// The kind of window of a word.
 pub fn window(word: &str) -> Option<WindowKind> {
     WindowKind::ALL.into_iter().find(|window| window_word(*window) == word)
 }

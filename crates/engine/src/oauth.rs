@@ -1,25 +1,29 @@
 //! Authorization codes: looked up in memory, written through the queue.
 
 use async_trait::async_trait;
-use rusqlite::types::{Type, Value};
-use rusqlite::{Connection, Row};
 use tollgate_domain::key::Key;
 use tollgate_domain::oauth::{
     AuthCode, Challenge, ChallengeMethod, CodeHash, ExchangeRefused, Grant, Presented, Proof, VerifierHash,
 };
 use tollgate_domain::time::LimitReset;
 use tollgate_domain::workspace::WorkspaceId;
-use tollgate_domain::{Timestamp, Usd};
+use tollgate_domain::{KeyHash, Timestamp, Usd};
 use tollgate_store::{Act, Audited, Change, NewCode, NewSecret, OAuthStore, StoreError};
 
 use crate::audit::finish;
-use crate::engine::SqliteStore;
-use crate::record::{Record, Statement, statement};
+use crate::ground::{Engine, Ground, Statement, no_sums, statement};
+use crate::sources::Source;
+use crate::state::State;
+use crate::value::{Row, Unreadable, Value};
 
-const LIST: &str =
-    "SELECT hash, method, verifier, wrong_verifiers, created_at, name, workspace, credit_limit, limit_reset,
-    expires_at
-FROM codes";
+/// The codes that were not exchanged.
+pub const SOURCE: Source = Source {
+    table: "codes",
+    columns: "hash, method, verifier, wrong_verifiers, created_at, name, workspace, credit_limit, limit_reset, expires_at",
+    but: None,
+    put,
+    remove,
+};
 
 const CREATE: &str =
     "INSERT INTO codes (hash, method, verifier, wrong_verifiers, created_at, name, workspace, credit_limit,
@@ -34,10 +38,10 @@ const FORGET: &str = "DELETE FROM codes WHERE created_at <= ?1";
 struct Homeless;
 
 #[async_trait]
-impl OAuthStore for SqliteStore {
+impl<G: Ground> OAuthStore for Engine<G> {
     async fn create_code(&self, code: NewCode, act: Act<AuthCode>) -> Result<Option<AuthCode>, StoreError> {
         let created = self
-            .change(|state, now| {
+            .change(no_sums, |state, now| {
                 let NewCode { hash, challenge, grant } = code;
                 let Some(workspace) = state.book.rules.workspace(grant.workspace) else { return Err(Homeless) };
                 let change = Change::new("oauth_code.create", public_id(&hash)).within(workspace.uuid);
@@ -64,7 +68,7 @@ impl OAuthStore for SqliteStore {
         act: Act<Key>,
     ) -> Result<Result<Key, ExchangeRefused>, StoreError> {
         let exchanged = self
-            .change(|state, now| {
+            .change(no_sums, |state, now| {
                 let code = state.codes.get(hash).ok_or(ExchangeRefused::Invalid)?;
                 match code.present(&proof, now) {
                     Presented::Refused(refused) => Err(refused),
@@ -83,10 +87,8 @@ impl OAuthStore for SqliteStore {
                             return Err(ExchangeRefused::Invalid);
                         }
                         state.codes.remove(hash);
-                        let key = state.insert_key(grant.into_key(secret.hash, secret.label), now);
-                        // Both enter the queue under one lock, and so are written in one group.
-                        state.queue.push(Record::CreateKey(Box::new(key.clone())));
-                        let mut statements = vec![statement(DELETE, vec![bytes(hash)])];
+                        let (key, created) = state.insert_key(grant.into_key(secret.hash, secret.label), now);
+                        let mut statements = vec![statement(DELETE, vec![bytes(hash)]), created];
                         let change = state.view(key.id, now).map(|view| {
                             let change = Change::new("key.create", key.hash.to_string());
                             let facts = view.facts().with("oauth_code", public_id(hash).as_str());
@@ -130,16 +132,22 @@ fn create(code: &AuthCode) -> Statement {
     )
 }
 
-/// The codes that were not exchanged.
-pub fn load(db: &Connection) -> rusqlite::Result<Vec<AuthCode>> {
-    db.prepare(LIST)?.query_map([], code)?.collect()
+fn put(state: &mut State, row: &Row, _: Timestamp) -> Result<(), Unreadable> {
+    let code = code(row)?;
+    state.codes.insert(code.hash, code);
+    Ok(())
 }
 
-fn code(row: &Row<'_>) -> rusqlite::Result<AuthCode> {
+fn remove(state: &mut State, old: &serde_json::Value) -> Option<()> {
+    // Bytes come as `\\x` and hexadecimal digits.
+    let hash = old["hash"].as_str()?.strip_prefix("\\x").and_then(KeyHash::parse)?;
+    state.codes.remove(&CodeHash::from_bytes(*hash.as_bytes())).map(|_| ())
+}
+
+fn code(row: &Row) -> Result<AuthCode, Unreadable> {
     let method: String = row.get(1)?;
-    let method = ChallengeMethod::from_word(&method).ok_or_else(|| {
-        rusqlite::Error::FromSqlConversionFailure(1, Type::Text, format!("unknown method `{method}`").into())
-    })?;
+    let method =
+        ChallengeMethod::from_word(&method).ok_or_else(|| Unreadable::new(1, format!("unknown method `{method}`")))?;
     Ok(AuthCode {
         hash: CodeHash::from_bytes(row.get(0)?),
         challenge: Challenge { method, verifier: VerifierHash::from_bytes(row.get(2)?) },
@@ -148,9 +156,9 @@ fn code(row: &Row<'_>) -> rusqlite::Result<AuthCode> {
         grant: Grant {
             name: row.get(5)?,
             workspace: WorkspaceId(row.get(6)?),
-            limit: row.get::<_, Option<i64>>(7)?.map(Usd::from_nanos),
-            limit_reset: row.get::<_, Option<String>>(8)?.as_deref().and_then(LimitReset::from_word),
-            expires_at: row.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
+            limit: row.get::<Option<i64>>(7)?.map(Usd::from_nanos),
+            limit_reset: row.get::<Option<String>>(8)?.as_deref().and_then(LimitReset::from_word),
+            expires_at: row.get::<Option<i64>>(9)?.map(Timestamp::from_micros),
         },
     })
 }

@@ -1,8 +1,6 @@
 //! Workspaces and their budgets: read in memory, written through the queue.
 
 use async_trait::async_trait;
-use rusqlite::Connection;
-use rusqlite::types::Value;
 use serde_json::json;
 use tollgate_domain::time::{LimitReset, WindowKind};
 use tollgate_domain::workspace::{
@@ -15,15 +13,29 @@ use tollgate_store::{
 use uuid::Uuid;
 
 use crate::audit::{entry, finish};
-use crate::engine::{SqliteStore, State};
-use crate::record::{Statement, statement};
+use crate::ground::{Engine, Ground, Statement, no_sums, statement};
 use crate::rows;
+use crate::sources::{Source, kept};
+use crate::state::State;
+use crate::value::{Row, Unreadable, Value};
 
-const LIST: &str =
-    "SELECT id, uuid, name, slug, description, preferences, include_byok, created_by, created_at, updated_at, deleted_at
-FROM workspaces ORDER BY id";
+/// The workspaces, those that were deleted too: what was spent in them names them.
+pub const SOURCE: Source = Source {
+    table: "workspaces",
+    columns: "id, uuid, name, slug, description, preferences, include_byok, created_by, created_at, updated_at, deleted_at",
+    but: None,
+    put: take_in,
+    remove: kept,
+};
 
-const LIST_BUDGETS: &str = "SELECT workspace, span, uuid, amount, created_at, updated_at FROM workspace_budgets";
+/// Their budgets.
+pub const BUDGETS: Source = Source {
+    table: "workspace_budgets",
+    columns: "workspace, span, uuid, amount, created_at, updated_at",
+    but: None,
+    put: take_in_budget,
+    remove: remove_budget,
+};
 
 const PUT: &str = "INSERT INTO workspaces
     (id, uuid, name, slug, description, preferences, include_byok, created_by, created_at, updated_at)
@@ -43,16 +55,18 @@ const DELETE_BUDGETS: &str = "DELETE FROM workspace_budgets WHERE workspace = ?1
 const DELETE_MEMBERS: &str = "DELETE FROM workspace_members WHERE workspace = ?1";
 
 #[async_trait]
-impl WorkspaceStore for SqliteStore {
+impl<G: Ground> WorkspaceStore for Engine<G> {
     async fn workspace(&self, which: &WorkspaceRef) -> Result<Option<Workspace>, StoreError> {
-        Ok(self.state.lock().find_workspace(which).cloned())
+        self.look(no_sums, |state, _| state.find_workspace(which).cloned()).await
     }
 
     async fn workspaces(&self, page: PageQuery) -> Result<Page<Workspace>, StoreError> {
-        let state = self.state.lock();
-        let mut all: Vec<_> = state.book.rules.workspaces().collect();
-        all.sort_by_key(|workspace| workspace.id);
-        Ok(Page::of(all, page).map(Clone::clone))
+        let listed = self.look(no_sums, |state, _| {
+            let mut all: Vec<_> = state.book.rules.workspaces().collect();
+            all.sort_by_key(|workspace| workspace.id);
+            Page::of(all, page).map(Clone::clone)
+        });
+        listed.await
     }
 
     async fn create_workspace(
@@ -60,7 +74,7 @@ impl WorkspaceStore for SqliteStore {
         new: NewWorkspace,
         act: Act<Workspace>,
     ) -> Result<Result<Workspace, WorkspaceRefused>, StoreError> {
-        self.change(|state, now| {
+        self.change(no_sums, |state, now| {
             if state.slug_taken(&new.slug, None) {
                 return Err(WorkspaceRefused::SlugTaken);
             }
@@ -80,7 +94,7 @@ impl WorkspaceStore for SqliteStore {
         change: WorkspaceChange,
         by: &Actor,
     ) -> Result<Result<Workspace, WorkspaceRefused>, StoreError> {
-        self.change(|state, now| {
+        self.change(no_sums, |state, now| {
             if change.slug.as_deref().is_some_and(|slug| state.slug_taken(slug, Some(id))) {
                 return Err(WorkspaceRefused::SlugTaken);
             }
@@ -94,7 +108,7 @@ impl WorkspaceStore for SqliteStore {
     }
 
     async fn delete_workspace(&self, id: WorkspaceId, by: &Actor) -> Result<Result<(), WorkspaceRefused>, StoreError> {
-        self.change(|state, now| {
+        self.change(no_sums, |state, now| {
             let workspace = state.book.rules.workspace(id).ok_or(WorkspaceRefused::Unknown)?;
             if workspace.is_default() {
                 return Err(WorkspaceRefused::IsDefault);
@@ -135,7 +149,7 @@ impl WorkspaceStore for SqliteStore {
         include_byok: Option<bool>,
         by: &Actor,
     ) -> Result<Result<Workspace, WorkspaceRefused>, StoreError> {
-        self.change(|state, now| {
+        self.change(no_sums, |state, now| {
             let mut workspace = state.book.rules.workspace(id).ok_or(WorkspaceRefused::Unknown)?.clone();
             let before = budget_facts(&workspace, window);
             let budgets = workspace.budgets.with(window, limit, uuid, now).map_err(WorkspaceRefused::NotDecreasing)?;
@@ -158,7 +172,7 @@ impl WorkspaceStore for SqliteStore {
         window: WindowKind,
         by: &Actor,
     ) -> Result<Result<Workspace, WorkspaceRefused>, StoreError> {
-        self.change(|state, now| {
+        self.change(no_sums, |state, now| {
             let mut workspace = state.book.rules.workspace(id).ok_or(WorkspaceRefused::Unknown)?.clone();
             let before = workspace.budgets.get(window).map(|_| budget_facts(&workspace, window));
             workspace.budgets = workspace.budgets.without(window);
@@ -186,7 +200,7 @@ fn budget_facts(workspace: &Workspace, window: WindowKind) -> Facts {
 }
 
 impl State {
-    pub fn find_workspace(&self, which: &WorkspaceRef) -> Option<&Workspace> {
+    pub(crate) fn find_workspace(&self, which: &WorkspaceRef) -> Option<&Workspace> {
         let named = |workspace: &&Workspace| match which {
             WorkspaceRef::Default => workspace.is_default(),
             WorkspaceRef::Row(id) => workspace.id == *id,
@@ -197,7 +211,7 @@ impl State {
     }
 
     /// The public id of a workspace, deleted or not.
-    pub fn workspace_uuid(&self, id: WorkspaceId) -> Option<Uuid> {
+    pub(crate) fn workspace_uuid(&self, id: WorkspaceId) -> Option<Uuid> {
         let present = self.book.rules.workspace(id).map(|workspace| workspace.uuid);
         present.or_else(|| self.former_workspaces.get(&id).copied())
     }
@@ -282,48 +296,56 @@ fn preferences(text: &str) -> Preferences {
     }
 }
 
-/// Workspaces that are there, and the public ids of those that were.
-type Loaded = (Vec<Workspace>, Vec<(WorkspaceId, Uuid)>);
+fn take_in(state: &mut State, row: &Row, _: Timestamp) -> Result<(), Unreadable> {
+    let (id, uuid) = (WorkspaceId(row.get(0)?), rows::uuid(row, 1)?);
+    state.taken(id.0);
+    if row.get::<Option<i64>>(10)?.is_some() {
+        state.book.rules.remove_workspace(id);
+        state.former_workspaces.insert(id, uuid);
+        return Ok(());
+    }
+    let mut budgets = WorkspaceBudgets::new(row.get(6)?);
+    // They are rows of their own, which may not have changed with this one.
+    if let Some(known) = state.book.rules.workspace(id) {
+        for (window, budget) in known.budgets.iter() {
+            budgets.restore(window, *budget);
+        }
+    }
+    state.book.rules.put_workspace(Workspace {
+        id,
+        uuid,
+        name: row.get(2)?,
+        slug: row.get(3)?,
+        description: row.get(4)?,
+        preferences: row.get::<Option<String>>(5)?.as_deref().map(preferences).unwrap_or_default(),
+        budgets,
+        created_by: row.get(7)?,
+        created_at: Timestamp::from_micros(row.get(8)?),
+        updated_at: row.get::<Option<i64>>(9)?.map(Timestamp::from_micros),
+    });
+    Ok(())
+}
 
-/// Reads all workspaces.
-pub fn load(db: &Connection) -> rusqlite::Result<Loaded> {
-    let (mut present, mut former) = (Vec::new(), Vec::new());
-    let mut statement = db.prepare(LIST)?;
-    let mut found = statement.query([])?;
-    while let Some(row) = found.next()? {
-        let (id, uuid) = (WorkspaceId(row.get(0)?), rows::uuid(row, 1)?);
-        if row.get::<_, Option<i64>>(10)?.is_some() {
-            former.push((id, uuid));
-            continue;
-        }
-        present.push(Workspace {
-            id,
-            uuid,
-            name: row.get(2)?,
-            slug: row.get(3)?,
-            description: row.get(4)?,
-            preferences: row.get::<_, Option<String>>(5)?.as_deref().map(preferences).unwrap_or_default(),
-            budgets: WorkspaceBudgets::new(row.get(6)?),
-            created_by: row.get(7)?,
-            created_at: Timestamp::from_micros(row.get(8)?),
-            updated_at: row.get::<_, Option<i64>>(9)?.map(Timestamp::from_micros),
-        });
+fn take_in_budget(state: &mut State, row: &Row, _: Timestamp) -> Result<(), Unreadable> {
+    let window = rows::window(&row.get::<String>(1)?).ok_or_else(|| Unreadable::new(1, "there is no such window"))?;
+    let budget = WorkspaceBudget {
+        uuid: rows::uuid(row, 2)?,
+        limit: Usd::from_nanos(row.get(3)?),
+        created_at: Timestamp::from_micros(row.get(4)?),
+        updated_at: Timestamp::from_micros(row.get(5)?),
+    };
+    if let Some(workspace) = state.book.rules.workspace(WorkspaceId(row.get(0)?)) {
+        let mut workspace = workspace.clone();
+        workspace.budgets.restore(window, budget);
+        state.book.rules.put_workspace(workspace);
     }
-    let mut statement = db.prepare(LIST_BUDGETS)?;
-    let mut found = statement.query([])?;
-    while let Some(row) = found.next()? {
-        let id = WorkspaceId(row.get(0)?);
-        let budget = WorkspaceBudget {
-            uuid: rows::uuid(row, 2)?,
-            limit: Usd::from_nanos(row.get(3)?),
-            created_at: Timestamp::from_micros(row.get(4)?),
-            updated_at: Timestamp::from_micros(row.get(5)?),
-        };
-        let window = rows::window(&row.get::<_, String>(1)?);
-        let workspace = present.iter_mut().find(|workspace| workspace.id == id);
-        if let (Some(window), Some(workspace)) = (window, workspace) {
-            workspace.budgets.restore(window, budget);
-        }
-    }
-    Ok((present, former))
+    Ok(())
+}
+
+fn remove_budget(state: &mut State, old: &serde_json::Value) -> Option<()> {
+    let window = rows::window(old["span"].as_str()?)?;
+    let mut workspace = state.book.rules.workspace(WorkspaceId(old["workspace"].as_i64()?))?.clone();
+    workspace.budgets = workspace.budgets.without(window);
+    state.book.rules.put_workspace(workspace);
+    Some(())
 }

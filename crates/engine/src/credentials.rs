@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use foldhash::HashMap;
-use rusqlite::types::Value;
-use rusqlite::{Connection, Row};
 use serde_json::json;
 use tollgate_domain::credential::{CredentialId, ProviderCredential, Terms, TermsChange};
 use tollgate_domain::guardrail::{Declared, Region};
@@ -20,14 +18,22 @@ use tollgate_store::{
 use uuid::Uuid;
 
 use crate::audit::{entry, finish};
-use crate::engine::{SqliteStore, State};
-use crate::record::{Statement, statement};
+use crate::ground::{Engine, Ground, Statement, no_sums, statement};
 use crate::rows;
+use crate::sources::{Source, kept};
+use crate::state::State;
+use crate::value::{Row, Unreadable, Value};
 
-const LIST: &str = "SELECT id, uuid, workspace, provider, label, sealed, name, disabled, is_fallback, is_required,
-    is_byok_only, lists, region, zero_data_retention, sort_order, created_at, updated_at
-FROM credentials
-WHERE deleted_at IS NULL";
+/// The provider credentials.
+pub const SOURCE: Source = Source {
+    table: "credentials",
+    columns:
+        "id, uuid, workspace, provider, label, sealed, name, disabled, is_fallback, is_required, is_byok_only, lists,
+    region, zero_data_retention, sort_order, created_at, updated_at, deleted_at",
+    but: None,
+    put: take_in,
+    remove: kept,
+};
 
 const PUT: &str = "INSERT INTO credentials (id, uuid, workspace, provider, label, sealed, name, disabled, is_fallback,
     is_required, is_byok_only, lists, region, zero_data_retention, sort_order, created_at, updated_at)
@@ -97,34 +103,25 @@ impl Credentials {
     }
 }
 
-impl FromIterator<HeldCredential> for Credentials {
-    fn from_iter<I: IntoIterator<Item = HeldCredential>>(all: I) -> Self {
-        let all = all.into_iter().map(|held| (held.credential.id, Arc::new(held))).collect();
-        let mut credentials = Self { all, ..Self::default() };
-        credentials.sort();
-        credentials
-    }
-}
-
 #[async_trait]
-impl CredentialStore for SqliteStore {
+impl<G: Ground> CredentialStore for Engine<G> {
     async fn credential(&self, uuid: Uuid) -> Result<Option<CredentialView>, StoreError> {
-        let state = self.state.lock();
-        Ok(state.credentials.find(uuid).map(|held| state.credential_view(&held.credential)))
+        let view =
+            |state: &mut State, _| state.credentials.find(uuid).map(|held| state.credential_view(&held.credential));
+        self.look(no_sums, view).await
     }
 
     async fn credentials(&self, query: &CredentialQuery, page: PageQuery) -> Result<Page<CredentialView>, StoreError> {
-        let state = self.state.lock();
-        let mut all: Vec<_> = state
-            .credentials
-            .all
-            .values()
-            .map(|held| &held.credential)
-            .filter(|credential| credential.reaches(query.workspace))
-            .filter(|credential| query.provider.as_ref().is_none_or(|provider| *provider == credential.provider))
-            .collect();
-        all.sort_by_key(|credential| credential.place());
-        Ok(Page::of(all, page).map(|credential| state.credential_view(credential)))
+        let at_provider = |credential: &&ProviderCredential| {
+            query.provider.as_ref().is_none_or(|provider| *provider == credential.provider)
+        };
+        let listed = self.look(no_sums, |state, _| {
+            let all = state.credentials.all.values().map(|held| &held.credential);
+            let mut here: Vec<_> = all.filter(|it| it.reaches(query.workspace)).filter(at_provider).collect();
+            here.sort_by_key(|credential| credential.place());
+            Page::of(here, page).map(|credential| state.credential_view(credential))
+        });
+        listed.await
     }
 
     async fn create_credential(
@@ -132,7 +129,7 @@ impl CredentialStore for SqliteStore {
         new: NewCredential,
         act: Act<CredentialView>,
     ) -> Result<Result<CredentialView, CredentialRefused>, StoreError> {
-        self.change(|state, now| {
+        self.change(no_sums, |state, now| {
             if new.workspace.is_some_and(|workspace| state.book.rules.workspace(workspace).is_none()) {
                 return Err(CredentialRefused::UnknownWorkspace);
             }
@@ -168,7 +165,7 @@ impl CredentialStore for SqliteStore {
         change: CredentialChange,
         by: &Actor,
     ) -> Result<Result<CredentialView, CredentialRefused>, StoreError> {
-        self.change(|state, now| {
+        self.change(no_sums, |state, now| {
             let before = Arc::clone(state.credentials.find(uuid).ok_or(CredentialRefused::Unknown)?);
             let chosen = state.known(change.terms)?;
             let terms = before.credential.terms.apply(chosen).map_err(CredentialRefused::Terms)?;
@@ -189,7 +186,7 @@ impl CredentialStore for SqliteStore {
 
     async fn delete_credential(&self, uuid: Uuid, by: &Actor) -> Result<bool, StoreError> {
         let deleted: Result<(), CredentialRefused> = self
-            .change(|state, now| {
+            .change(no_sums, |state, now| {
                 let held = state.credentials.find(uuid).ok_or(CredentialRefused::Unknown)?;
                 let (id, view) = (held.credential.id, state.credential_view(&held.credential));
                 let ended = told("credential.delete", &view).ended(view.facts());
@@ -228,7 +225,7 @@ impl State {
     }
 
     /// Deletes the credentials of a workspace.
-    pub fn drop_credentials_of(&mut self, workspace: WorkspaceId, now: Timestamp) -> Vec<Statement> {
+    pub(crate) fn drop_credentials_of(&mut self, workspace: WorkspaceId, now: Timestamp) -> Vec<Statement> {
         let all = self.credentials.all.values();
         let ids: Vec<_> =
             all.map(|held| &held.credential).filter(|it| it.workspace == Some(workspace)).map(|it| it.id).collect();
@@ -291,14 +288,20 @@ fn put(held: &HeldCredential) -> Statement {
     )
 }
 
-/// Reads all credentials.
-pub fn load(db: &Connection) -> rusqlite::Result<Credentials> {
-    db.prepare(LIST)?.query_map([], read)?.collect()
+fn take_in(state: &mut State, row: &Row, _: Timestamp) -> Result<(), Unreadable> {
+    let id = CredentialId(row.get(0)?);
+    state.taken(id.0);
+    if row.get::<Option<i64>>(17)?.is_some() {
+        state.credentials.remove(id);
+    } else {
+        state.credentials.put(Arc::new(read(row)?));
+    }
+    Ok(())
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<HeldCredential> {
-    let lists: serde_json::Value = serde_json::from_str(&row.get::<_, String>(11)?)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(11, rusqlite::types::Type::Text, error.into()))?;
+fn read(row: &Row) -> Result<HeldCredential, Unreadable> {
+    let lists: serde_json::Value =
+        serde_json::from_str(&row.get::<String>(11)?).map_err(|error| Unreadable::new(11, error.to_string()))?;
     // What cannot be read allows nobody: a list that is there stays one.
     let list = |name: &str| -> Option<Vec<String>> {
         Some(lists[name].as_array()?.iter().filter_map(|entry| entry.as_str().map(str::to_owned)).collect())
@@ -307,7 +310,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<HeldCredential> {
     let credential = ProviderCredential {
         id: CredentialId(row.get(0)?),
         uuid: rows::uuid(row, 1)?,
-        workspace: row.get::<_, Option<i64>>(2)?.map(WorkspaceId),
+        workspace: row.get::<Option<i64>>(2)?.map(WorkspaceId),
         provider: row.get(3)?,
         label: row.get(4)?,
         terms: Terms {
@@ -320,13 +323,13 @@ fn read(row: &Row<'_>) -> rusqlite::Result<HeldCredential> {
             allowed_models: list("allowed_models"),
             allowed_users: list("allowed_users"),
             declared: Declared {
-                region: row.get::<_, Option<String>>(12)?.as_deref().and_then(Region::from_word),
+                region: row.get::<Option<String>>(12)?.as_deref().and_then(Region::from_word),
                 zero_data_retention: row.get(13)?,
             },
         },
         sort_order: row.get(14)?,
         created_at: Timestamp::from_micros(row.get(15)?),
-        updated_at: row.get::<_, Option<i64>>(16)?.map(Timestamp::from_micros),
+        updated_at: row.get::<Option<i64>>(16)?.map(Timestamp::from_micros),
     };
-    Ok(HeldCredential::new(credential, row.get::<_, Option<Vec<u8>>>(5)?.unwrap_or_default()))
+    Ok(HeldCredential::new(credential, row.get::<Option<Vec<u8>>>(5)?.unwrap_or_default()))
 }

@@ -1,8 +1,6 @@
 //! Guardrails and their assignments: read in memory, written through the queue.
 
 use async_trait::async_trait;
-use rusqlite::Connection;
-use rusqlite::types::Value;
 use serde_json::json;
 use tollgate_domain::filter::{Builtin, BuiltinFilter, ContentFilter, FilterAction, Pattern, ScanScope};
 use tollgate_domain::guardrail::{
@@ -19,17 +17,41 @@ use tollgate_store::{
 };
 use uuid::Uuid;
 
+use crate::assignments::Holder;
 use crate::audit::{entry, finish};
-use crate::engine::{SqliteStore, State};
-use crate::record::{Statement, statement};
+use crate::ground::{Engine, Ground, Statement, no_sums, statement};
 use crate::rows;
+use crate::sources::Source;
+use crate::state::State;
+use crate::value::{Row, Unreadable, Value};
 
-const LIST: &str = "SELECT id, uuid, workspace, name, description, amount, limit_reset, include_byok, lists, switches,
-    created_at, updated_at, filters
-FROM guardrails";
+/// The guardrails.
+pub const SOURCE: Source = Source {
+    table: "guardrails",
+    columns: "id, uuid, workspace, name, description, amount, limit_reset, include_byok, lists, switches, created_at,
+    updated_at, filters",
+    but: None,
+    put: take_in,
+    remove,
+};
 
-const LIST_KEYS: &str = "SELECT guardrail, key, uuid, created_at FROM guardrail_keys";
-const LIST_MEMBERS: &str = "SELECT guardrail, member, uuid, created_at FROM guardrail_members";
+/// The keys that have one.
+pub const OF_KEYS: Source = Source {
+    table: "guardrail_keys",
+    columns: "guardrail, key, uuid, created_at",
+    but: None,
+    put: take_in_key,
+    remove: remove_key,
+};
+
+/// The members that have one.
+pub const OF_MEMBERS: Source = Source {
+    table: "guardrail_members",
+    columns: "guardrail, member, uuid, created_at",
+    but: None,
+    put: take_in_member,
+    remove: remove_member,
+};
 
 const PUT: &str = "INSERT INTO guardrails (id, uuid, workspace, name, description, amount, limit_reset, include_byok,
     lists, switches, created_at, updated_at, filters)
@@ -41,10 +63,10 @@ ON CONFLICT (id) DO UPDATE SET name = excluded.name, description = excluded.desc
 const DELETE: &str = "DELETE FROM guardrails WHERE id = ?1";
 
 #[async_trait]
-impl GuardrailStore for SqliteStore {
+impl<G: Ground> GuardrailStore for Engine<G> {
     async fn guardrail(&self, uuid: Uuid) -> Result<Option<GuardrailView>, StoreError> {
-        let state = self.state.lock();
-        Ok(state.find_guardrail(uuid).and_then(|guardrail| state.guardrail_view(guardrail)))
+        let view = |state: &mut State, _| state.find_guardrail(uuid).and_then(|found| state.guardrail_view(found));
+        self.look(no_sums, view).await
     }
 
     async fn guardrails(
@@ -52,11 +74,13 @@ impl GuardrailStore for SqliteStore {
         workspace: Option<WorkspaceId>,
         page: PageQuery,
     ) -> Result<Page<GuardrailView>, StoreError> {
-        let state = self.state.lock();
         let here = |guardrail: &&Guardrail| workspace.is_none_or(|workspace| guardrail.workspace == workspace);
-        let mut all: Vec<_> = state.book.rules.guardrails().filter(here).collect();
-        all.sort_by_key(|guardrail| guardrail.id);
-        Ok(Page::of(all.into_iter().filter_map(|guardrail| state.guardrail_view(guardrail)), page))
+        let listed = self.look(no_sums, |state, _| {
+            let mut all: Vec<_> = state.book.rules.guardrails().filter(here).collect();
+            all.sort_by_key(|guardrail| guardrail.id);
+            Page::of(all.into_iter().filter_map(|guardrail| state.guardrail_view(guardrail)), page)
+        });
+        listed.await
     }
 
     async fn create_guardrail(
@@ -67,7 +91,7 @@ impl GuardrailStore for SqliteStore {
         act: Act<GuardrailView>,
     ) -> Result<GuardrailView, StoreError> {
         let created = self
-            .change(|state, now| {
+            .change(no_sums, |state, now| {
                 let id = GuardrailId(state.take_id());
                 let guardrail = Guardrail { id, uuid, workspace, rules, created_at: now, updated_at: None };
                 let (view, mut statements) = state.store_guardrail(guardrail)?;
@@ -85,7 +109,7 @@ impl GuardrailStore for SqliteStore {
         change: GuardrailChange,
         by: &Actor,
     ) -> Result<Result<GuardrailView, GuardrailRefused>, StoreError> {
-        self.change(|state, now| {
+        self.change(no_sums, |state, now| {
             let owner = state.book.rules.workspaces().find(|workspace| workspace.default_guardrail() == uuid);
             if owner.is_some() && change.name.is_some() {
                 return Err(GuardrailRefused::FixedName);
@@ -112,7 +136,7 @@ impl GuardrailStore for SqliteStore {
 
     async fn delete_guardrail(&self, uuid: Uuid, by: &Actor) -> Result<bool, StoreError> {
         let deleted: Result<(), GuardrailRefused> = self
-            .change(|state, now| {
+            .change(no_sums, |state, now| {
                 let guardrail = state.find_guardrail(uuid).ok_or(GuardrailRefused::Unknown)?;
                 let (id, view) = (guardrail.id, state.guardrail_view(guardrail).ok_or(GuardrailRefused::Unknown)?);
                 let mut statements = state.drop_guardrail(id, by, now);
@@ -129,7 +153,7 @@ impl GuardrailStore for SqliteStore {
         assignees: Assignees,
         act: Act<usize>,
     ) -> Result<Result<usize, GuardrailRefused>, StoreError> {
-        self.change(|state, now| {
+        self.change(no_sums, |state, now| {
             let guardrail = state.find_guardrail(uuid).ok_or(GuardrailRefused::Unknown)?.id;
             let (mut statements, mut changes) = (Vec::new(), Vec::new());
             for holder in state.holders(&assignees)? {
@@ -152,7 +176,7 @@ impl GuardrailStore for SqliteStore {
         assignees: Assignees,
         act: Act<usize>,
     ) -> Result<Result<usize, GuardrailRefused>, StoreError> {
-        self.change(|state, now| {
+        self.change(no_sums, |state, now| {
             let guardrail = state.find_guardrail(uuid).ok_or(GuardrailRefused::Unknown)?.id;
             let (mut statements, mut changes) = (Vec::new(), Vec::new());
             for holder in state.holders(&assignees)? {
@@ -174,11 +198,11 @@ impl GuardrailStore for SqliteStore {
         kind: AssigneeKind,
         page: PageQuery,
     ) -> Result<Page<AssignmentView>, StoreError> {
-        let state = self.state.lock();
-        let mut views: Vec<AssignmentView> = match kind {
+        let found = self.look(no_sums, |state, _| match kind {
             AssigneeKind::Keys => state.key_guardrails.values().filter_map(|a| state.of_key(a)).collect(),
             AssigneeKind::Members => state.member_guardrails.values().filter_map(|a| state.of_member(a)).collect(),
-        };
+        });
+        let mut views: Vec<AssignmentView> = found.await?;
         views.retain(|view| uuid.is_none_or(|uuid| view.guardrail == uuid));
         views.sort_by_key(|view| (view.assignment.created_at, view.assignment.uuid));
         Ok(Page::of(views, page))
@@ -213,7 +237,7 @@ impl State {
     }
 
     /// Deletes a guardrail with its assignments, and tells of each.
-    pub fn drop_guardrail(&mut self, id: GuardrailId, by: &Actor, now: Timestamp) -> Vec<Statement> {
+    pub(crate) fn drop_guardrail(&mut self, id: GuardrailId, by: &Actor, now: Timestamp) -> Vec<Statement> {
         let mut statements = Vec::new();
         for holder in self.holders_of(id) {
             let change = self.assignment_told("guardrail.unassign", holder, Some(id), None);
@@ -287,34 +311,46 @@ fn filters(rules: &GuardrailRules) -> serde_json::Value {
     })
 }
 
-/// Everything about guardrails that is stored.
-pub struct Loaded {
-    pub guardrails: Vec<Guardrail>,
-    pub keys: Vec<Assignment<KeyId>>,
-    pub members: Vec<Assignment<MemberId>>,
+fn take_in(state: &mut State, row: &Row, _: Timestamp) -> Result<(), Unreadable> {
+    let guardrail = read(row)?;
+    state.taken(guardrail.id.0);
+    state.book.rules.put_guardrail(guardrail);
+    Ok(())
 }
 
-/// Reads all guardrails and assignments.
-pub fn load(db: &Connection) -> rusqlite::Result<Loaded> {
-    let guardrails = db.prepare(LIST)?.query_map([], read)?.collect::<rusqlite::Result<_>>()?;
-    Ok(Loaded {
-        guardrails,
-        keys: assignments(db, LIST_KEYS, KeyId)?,
-        members: assignments(db, LIST_MEMBERS, MemberId)?,
+fn remove(state: &mut State, old: &serde_json::Value) -> Option<()> {
+    state.book.rules.remove_guardrail(GuardrailId(old["id"].as_i64()?)).map(|_| ())
+}
+
+fn take_in_key(state: &mut State, row: &Row, _: Timestamp) -> Result<(), Unreadable> {
+    let assignment = assignment(row, KeyId)?;
+    state.book.rules.assign_key(assignment.to, Some(assignment.guardrail));
+    state.key_guardrails.insert(assignment.to, assignment);
+    Ok(())
+}
+
+fn remove_key(state: &mut State, old: &serde_json::Value) -> Option<()> {
+    state.unassign(Holder::Key(KeyId(old["key"].as_i64()?))).map(|_| ())
+}
+
+fn take_in_member(state: &mut State, row: &Row, _: Timestamp) -> Result<(), Unreadable> {
+    let assignment = assignment(row, MemberId)?;
+    state.book.rules.assign_member(assignment.to, Some(assignment.guardrail));
+    state.member_guardrails.insert(assignment.to, assignment);
+    Ok(())
+}
+
+fn remove_member(state: &mut State, old: &serde_json::Value) -> Option<()> {
+    state.unassign(Holder::Member(MemberId(old["member"].as_i64()?))).map(|_| ())
+}
+
+fn assignment<Id>(row: &Row, id: fn(i64) -> Id) -> Result<Assignment<Id>, Unreadable> {
+    Ok(Assignment {
+        guardrail: GuardrailId(row.get(0)?),
+        to: id(row.get(1)?),
+        uuid: rows::uuid(row, 2)?,
+        created_at: Timestamp::from_micros(row.get(3)?),
     })
-}
-
-fn assignments<Id>(db: &Connection, sql: &str, id: fn(i64) -> Id) -> rusqlite::Result<Vec<Assignment<Id>>> {
-    db.prepare(sql)?
-        .query_map([], |row| {
-            Ok(Assignment {
-                guardrail: GuardrailId(row.get(0)?),
-                to: id(row.get(1)?),
-                uuid: rows::uuid(row, 2)?,
-                created_at: Timestamp::from_micros(row.get(3)?),
-            })
-        })?
-        .collect()
 }
 
 type Filters = (Vec<ContentFilter>, Vec<BuiltinFilter>);
@@ -342,17 +378,15 @@ fn read_filters(text: &str) -> Option<Filters> {
     Some((own, list("builtin")?.iter().map(builtin).collect::<Option<_>>()?))
 }
 
-fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Guardrail> {
-    let (content_filters, content_filter_builtins) = read_filters(&row.get::<_, String>(12)?).ok_or_else(|| {
-        let told = "the content filters of a guardrail cannot be read".into();
-        rusqlite::Error::FromSqlConversionFailure(12, rusqlite::types::Type::Text, told)
-    })?;
-    let lists: serde_json::Value = serde_json::from_str(&row.get::<_, String>(8)?).unwrap_or_default();
+fn read(row: &Row) -> Result<Guardrail, Unreadable> {
+    let (content_filters, content_filter_builtins) = read_filters(&row.get::<String>(12)?)
+        .ok_or_else(|| Unreadable::new(12, "the content filters of a guardrail cannot be read"))?;
+    let lists: serde_json::Value = serde_json::from_str(&row.get::<String>(8)?).unwrap_or_default();
     let list = |name: &str| -> Option<Vec<String>> {
         Some(lists[name].as_array()?.iter().filter_map(|entry| entry.as_str().map(str::to_owned)).collect())
     };
-    let limit = row.get::<_, Option<i64>>(5)?.map(Usd::from_nanos);
-    let reset = row.get::<_, Option<String>>(6)?.as_deref().and_then(LimitReset::from_word);
+    let limit = row.get::<Option<i64>>(5)?.map(Usd::from_nanos);
+    let reset = row.get::<Option<String>>(6)?.as_deref().and_then(LimitReset::from_word);
     Ok(Guardrail {
         id: GuardrailId(row.get(0)?),
         uuid: rows::uuid(row, 1)?,
@@ -369,9 +403,9 @@ fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Guardrail> {
             allowed_data_regions: list("allowed_data_regions"),
             content_filters,
             content_filter_builtins,
-            switches: serde_json::from_str(&row.get::<_, String>(9)?).unwrap_or_default(),
+            switches: serde_json::from_str(&row.get::<String>(9)?).unwrap_or_default(),
         },
         created_at: Timestamp::from_micros(row.get(10)?),
-        updated_at: row.get::<_, Option<i64>>(11)?.map(Timestamp::from_micros),
+        updated_at: row.get::<Option<i64>>(11)?.map(Timestamp::from_micros),
     })
 }

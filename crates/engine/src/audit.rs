@@ -1,24 +1,24 @@
 //! The audit log and kept answers: written with the change that they tell of, read from the file.
 
 use async_trait::async_trait;
-use rusqlite::types::{Type, Value};
-use rusqlite::{OptionalExtension, Row, params, params_from_iter};
 use tollgate_domain::Timestamp;
 use tollgate_domain::key::ManagementKeyId;
 use tollgate_domain::time::MICROS_PER_SECOND;
 use tollgate_store::{Act, Actor, AuditEntry, AuditQuery, AuditStore, Change, KeptAnswer, Page, StoreError};
 
-use crate::engine::SqliteStore;
-use crate::record::{Record, Statement, statement};
+use crate::ground::{Engine, Ground, Statement, statement};
 use crate::rows;
+use crate::value::{Row, Unreadable, Value};
 
 /// How long an answer is kept.
 const KEPT_MICROS: i64 = 24 * 3_600 * MICROS_PER_SECOND;
 
-const ADD: &str = "INSERT INTO audit (at, actor, actor_id, actor_name, kind, action, target, workspace, before, after)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+const ADD: &str =
+    "INSERT INTO audit (id, at, actor, actor_id, actor_name, kind, action, target, workspace, before, after)
+VALUES ((SELECT coalesce(max(id), 0) + 1 FROM audit), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
-const KEEP: &str = "INSERT OR REPLACE INTO kept_answers (id, request, sealed, created_at) VALUES (?1, ?2, ?3, ?4)";
+const KEEP: &str = "INSERT INTO kept_answers (id, request, sealed, created_at) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (id) DO UPDATE SET request = excluded.request, sealed = excluded.sealed, created_at = excluded.created_at";
 const FORGET: &str = "DELETE FROM kept_answers WHERE created_at <= ?1";
 const FIND: &str = "SELECT request, sealed FROM kept_answers WHERE id = ?1 AND created_at > ?2";
 
@@ -26,7 +26,6 @@ const FIND: &str = "SELECT request, sealed FROM kept_answers WHERE id = ?1 AND c
 const COUNT_ALL: &str = "SELECT coalesce(max(id), 0) FROM audit";
 const COUNT: &str = "SELECT count(*) FROM audit";
 const LIST: &str = "SELECT id, at, actor, actor_id, actor_name, action, target, workspace, before, after FROM audit";
-const PAGE: &str = "ORDER BY id DESC LIMIT ? OFFSET ?";
 
 /// An entry.
 pub fn entry(by: &Actor, at: Timestamp, change: &Change) -> Statement {
@@ -82,38 +81,28 @@ pub fn forget(now: Timestamp) -> Statement {
 }
 
 #[async_trait]
-impl AuditStore for SqliteStore {
+impl<G: Ground> AuditStore for Engine<G> {
     async fn audit(&self, query: AuditQuery) -> Result<Page<AuditEntry>, StoreError> {
-        self.read(move |db| {
-            let (limit, offset) = (query.page.limit, query.page.offset);
-            let (conditions, mut values) = conditions(query);
-            let count = if values.is_empty() { COUNT_ALL.to_owned() } else { format!("{COUNT}{conditions}") };
-            let total: i64 = db.prepare_cached(&count)?.query_row(params_from_iter(&values), |row| row.get(0))?;
-            values.push(Value::from(i64::try_from(limit).unwrap_or(i64::MAX)));
-            values.push(Value::from(i64::try_from(offset).unwrap_or(i64::MAX)));
-            let items = db
-                .prepare_cached(&format!("{LIST}{conditions} {PAGE}"))?
-                .query_map(params_from_iter(&values), read)?
-                .collect::<Result<_, _>>()?;
-            Ok(Page { items, total: usize::try_from(total).unwrap_or_default() })
-        })
-        .await
+        let (limit, offset) = (query.page.limit, query.page.offset);
+        let (conditions, mut values) = conditions(query);
+        let count = if values.is_empty() { COUNT_ALL.to_owned() } else { format!("{COUNT}{conditions}") };
+        let counted = self.query(&count, values.clone()).await?;
+        let total: i64 = counted.first().map_or(Ok(0), |row| row.get(0))?;
+        values.push(Value::from(i64::try_from(limit).unwrap_or(i64::MAX)));
+        values.push(Value::from(i64::try_from(offset).unwrap_or(i64::MAX)));
+        let page = format!("ORDER BY id DESC LIMIT ?{} OFFSET ?{}", values.len() - 1, values.len());
+        let found = self.query(&format!("{LIST}{conditions} {page}"), values).await?;
+        let items = found.iter().map(read).collect::<Result<_, _>>()?;
+        Ok(Page { items, total: usize::try_from(total).unwrap_or_default() })
     }
 
     async fn kept_answer(&self, id: [u8; 32]) -> Result<Option<KeptAnswer>, StoreError> {
-        self.check_writable()?;
-        let (ticket, now) = {
-            let (mut state, now) = self.lock_seen();
-            // One that was made a moment ago may still be ahead in the queue.
-            (Self::enqueue(&mut state, Record::Barrier), now)
-        };
-        self.wait(ticket).await?;
-        let since = now.plus_micros(-KEPT_MICROS).micros();
-        let found = self.read(move |db| {
-            let kept = |row: &Row<'_>| Ok(KeptAnswer { id, request: row.get(0)?, sealed: row.get(1)? });
-            db.prepare_cached(FIND)?.query_row(params![id, since], kept).optional()
-        });
-        found.await
+        // One that was made a moment ago may still be on its way.
+        self.written().await?;
+        let since = self.glance(|_, now| now.plus_micros(-KEPT_MICROS).micros());
+        let found = self.query(FIND, vec![Value::from(id.to_vec()), Value::from(since)]).await?;
+        let kept = |row: &Row| Ok::<_, Unreadable>(KeptAnswer { id, request: row.get(0)?, sealed: row.get(1)? });
+        Ok(found.first().map(kept).transpose()?)
     }
 }
 
@@ -133,19 +122,19 @@ fn conditions(query: AuditQuery) -> (String, Vec<Value>) {
         if let Some(value) = value {
             conditions += if values.is_empty() { " WHERE " } else { " AND " };
             conditions += column;
-            conditions += " = ?";
             values.push(Value::from(value));
+            conditions += " = ?";
+            conditions += &values.len().to_string();
         }
     }
     (conditions, values)
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<AuditEntry> {
-    let key = row.get::<_, Option<i64>>(3)?.map(ManagementKeyId).zip(row.get(4)?);
-    let by = Actor::from_word(&row.get::<_, String>(2)?, key).ok_or_else(|| {
-        rusqlite::Error::FromSqlConversionFailure(2, Type::Text, "nobody acts under this word".into())
-    })?;
-    let workspace = match row.get::<_, Option<String>>(7)? {
+fn read(row: &Row) -> Result<AuditEntry, Unreadable> {
+    let key = row.get::<Option<i64>>(3)?.map(ManagementKeyId).zip(row.get(4)?);
+    let by = Actor::from_word(&row.get::<String>(2)?, key)
+        .ok_or_else(|| Unreadable::new(2, "nobody acts under this word"))?;
+    let workspace = match row.get::<Option<String>>(7)? {
         None => None,
         Some(_) => Some(rows::uuid(row, 7)?),
     };

@@ -1,6 +1,5 @@
 //! Who has which guardrail: at most one each, in memory and on disk.
 
-use rusqlite::types::Value;
 use tollgate_domain::guardrail::{Assignment, GuardrailId};
 use tollgate_domain::key::KeyId;
 use tollgate_domain::member::MemberId;
@@ -8,14 +7,15 @@ use tollgate_domain::{KeyHash, Timestamp};
 use tollgate_store::{Assignees, Change, Facts, GuardrailRefused};
 use uuid::Uuid;
 
-use crate::engine::State;
-use crate::record::{Statement, statement};
+use crate::ground::{Statement, statement};
+use crate::state::State;
+use crate::value::Value;
 
-const ASSIGN_KEY: &str = "INSERT OR REPLACE INTO guardrail_keys (key, guardrail, uuid, created_at)
-VALUES (?1, ?2, ?3, ?4)";
+const ASSIGN_KEY: &str = "INSERT INTO guardrail_keys (key, guardrail, uuid, created_at) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (key) DO UPDATE SET guardrail = excluded.guardrail, uuid = excluded.uuid, created_at = excluded.created_at";
 
-const ASSIGN_MEMBER: &str = "INSERT OR REPLACE INTO guardrail_members (member, guardrail, uuid, created_at)
-VALUES (?1, ?2, ?3, ?4)";
+const ASSIGN_MEMBER: &str = "INSERT INTO guardrail_members (member, guardrail, uuid, created_at) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (member) DO UPDATE SET guardrail = excluded.guardrail, uuid = excluded.uuid, created_at = excluded.created_at";
 
 const UNASSIGN_KEY: &str = "DELETE FROM guardrail_keys WHERE key = ?1";
 const UNASSIGN_MEMBER: &str = "DELETE FROM guardrail_members WHERE member = ?1";
@@ -31,7 +31,7 @@ pub enum Holder {
 
 impl State {
     /// All of them, or none.
-    pub fn holders(&self, assignees: &Assignees) -> Result<Vec<Holder>, GuardrailRefused> {
+    pub(crate) fn holders(&self, assignees: &Assignees) -> Result<Vec<Holder>, GuardrailRefused> {
         let key = |hash: &String| {
             let found = KeyHash::parse(hash).and_then(|hash| self.managed(&hash));
             found.map(Holder::Key).ok_or_else(|| GuardrailRefused::UnknownKey(hash.clone()))
@@ -47,14 +47,14 @@ impl State {
     }
 
     /// Whoever has a guardrail.
-    pub fn holders_of(&self, guardrail: GuardrailId) -> Vec<Holder> {
+    pub(crate) fn holders_of(&self, guardrail: GuardrailId) -> Vec<Holder> {
         let keys = self.key_guardrails.values().filter(|it| it.guardrail == guardrail).map(|it| Holder::Key(it.to));
         let members = self.member_guardrails.values().filter(|it| it.guardrail == guardrail);
         keys.chain(members.map(|it| Holder::Member(it.to))).collect()
     }
 
     /// The guardrail that somebody has.
-    pub fn guardrail_of(&self, holder: Holder) -> Option<GuardrailId> {
+    pub(crate) fn guardrail_of(&self, holder: Holder) -> Option<GuardrailId> {
         match holder {
             Holder::Key(key) => self.key_guardrails.get(&key).map(|assignment| assignment.guardrail),
             Holder::Member(member) => self.member_guardrails.get(&member).map(|assignment| assignment.guardrail),
@@ -62,7 +62,7 @@ impl State {
     }
 
     /// Gives somebody a guardrail, in the place of any other.
-    pub fn assign(
+    pub(crate) fn assign(
         &mut self,
         holder: Holder,
         guardrail: GuardrailId,
@@ -88,7 +88,7 @@ impl State {
     }
 
     /// Takes somebody's guardrail away, if they have one.
-    pub fn unassign(&mut self, holder: Holder) -> Option<Statement> {
+    pub(crate) fn unassign(&mut self, holder: Holder) -> Option<Statement> {
         let (sql, from) = match holder {
             Holder::Key(key) => {
                 self.key_guardrails.remove(&key)?;
@@ -105,7 +105,7 @@ impl State {
     }
 
     /// A change of somebody's guardrail. It is in the workspace of the key; a member is in none.
-    pub fn assignment_told(
+    pub(crate) fn assignment_told(
         &self,
         action: &'static str,
         holder: Holder,
