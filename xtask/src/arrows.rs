@@ -7,18 +7,19 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 /// Each crate with the crates of this workspace that it may depend on.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("domain", &[]),
     ("wire", &["domain"]),
     ("store", &["domain"]),
     ("engine", &["domain", "store"]),
     ("store-sqlite", &["domain", "engine", "store"]),
+    ("store-postgres", &["domain", "engine", "store"]),
     ("app", &["domain", "store"]),
     ("gateway", &["app", "domain", "store"]),
     ("http", &["app", "domain", "gateway", "store", "wire"]),
     ("client", &["wire"]),
-    ("cli", &["app", "client", "domain", "engine", "gateway", "http", "store", "store-sqlite", "wire"]),
-    ("testkit", &["app", "cli", "client", "domain", "engine", "gateway", "http", "store", "store-sqlite", "wire"]),
+    ("cli", &["app", "client", "domain", "engine", "gateway", "http", "store", "store-postgres", "store-sqlite", "wire"]),
+    ("testkit", &["app", "cli", "client", "domain", "engine", "gateway", "http", "store", "store-postgres", "store-sqlite", "wire"]),
     ("xtask", &[]),
 ];
 

@@ -51,6 +51,34 @@ impl Found {
     }
 }
 
+/// The end of a generation whose process died: it is charged at its hold.
+pub fn lost(row: GenerationRow, hold: Amounts, price: PriceVersion) -> Settlement {
+    // The list price: under an own provider credential, the credits are the fee.
+    let total = if hold.byok == Usd::ZERO { hold.credits } else { hold.byok };
+    Settlement {
+        row,
+        outcome: Outcome::Lost,
+        charge: hold,
+        cost: Cost { total, prompt: total, completion: Usd::ZERO },
+        metered: None,
+        price,
+        facts: SettlementFacts::default(),
+    }
+}
+
+/// The end of a generation that cost nothing.
+pub fn released(row: GenerationRow, price: PriceVersion) -> Settlement {
+    Settlement {
+        row,
+        outcome: Outcome::Released,
+        charge: Amounts::default(),
+        cost: Cost::default(),
+        metered: None,
+        price,
+        facts: SettlementFacts::default(),
+    }
+}
+
 /// Corrects what a generation is charged, and says what is booked and written.
 #[expect(clippy::too_many_arguments, reason = "what an adjustment is made of")]
 pub fn adjusted(

@@ -53,14 +53,14 @@ pub trait Ground: Send + Sync + 'static {
     /// every node, and durable, when this returns.
     fn change<T: Send, R: Send>(
         &self,
-        sums: impl FnOnce(&mut State, Timestamp) -> Vec<Scope> + Send,
+        sums: impl FnMut(&mut State, Timestamp) -> Vec<Scope> + Send,
         act: impl FnOnce(&mut State, Timestamp) -> Changed<T, R> + Send,
     ) -> impl Future<Output = Result<Result<T, R>, StoreError>> + Send;
 
     /// Looks at what the node knows, which is no older than the call.
     fn look<T: Send>(
         &self,
-        sums: impl FnOnce(&mut State, Timestamp) -> Vec<Scope> + Send,
+        sums: impl FnMut(&mut State, Timestamp) -> Vec<Scope> + Send,
         view: impl FnOnce(&mut State, Timestamp) -> T + Send,
     ) -> impl Future<Output = Result<T, StoreError>> + Send;
 

@@ -28,7 +28,7 @@ mod workspaces;
 pub use activity::{RollupKey, Rollups};
 pub use audit::forget;
 pub use clock::{CLOCK_JUMP_MAX, GuardedClock};
-pub use generations::{FOUND_COLUMNS, Found, attempts_text};
+pub use generations::{FOUND_COLUMNS, Found, attempts_text, lost, released};
 pub use ground::{Changed, Corrected, Engine, Ground, Statement, no_sums, statement};
 pub use management::VAULT;
 pub use rows::{kind, kind_word, scope, scope_columns, window, window_word};

@@ -3,14 +3,11 @@
 use std::sync::LazyLock;
 
 use tollgate_domain::generation::GenerationRow;
-use tollgate_domain::ledger::{Amounts, Closed, Open, ReserveOutcome};
-use tollgate_domain::pricing::Cost;
+use tollgate_domain::ledger::{Amounts, Closed, Open, ReserveOutcome, Scope};
 use tollgate_domain::usage::TokenUsage;
 use tollgate_domain::{IdCipher, Timestamp};
-use tollgate_engine::{Changed, Corrected, FOUND_COLUMNS, Found, Ground, Row, State, Statement, Value};
-use tollgate_store::{
-    Admission, Outcome, Raise, Reservation, Reserve, Settled, Settlement, SettlementFacts, StoreError,
-};
+use tollgate_engine::{Changed, Corrected, FOUND_COLUMNS, Found, Ground, Row, State, Statement, Value, released};
+use tollgate_store::{Admission, Outcome, Raise, Reservation, Reserve, Settled, Settlement, StoreError};
 
 use crate::committer::Ticket;
 use crate::engine::{Embedded, Live};
@@ -36,15 +33,7 @@ struct Undecided<'a> {
 impl Drop for Undecided<'_> {
     fn drop(&mut self) {
         if let Some(want) = self.want.take() {
-            let release = Settlement {
-                row: want.row,
-                outcome: Outcome::Released,
-                charge: Amounts::default(),
-                cost: Cost::default(),
-                metered: None,
-                price: want.price,
-                facts: SettlementFacts::default(),
-            };
+            let release = released(want.row, want.price);
             let mut live = self.store.live.lock();
             if let Closed::Now(open) = live.book.settle(want.row, Amounts::default()) {
                 let epoch = live.epoch;
@@ -59,7 +48,7 @@ impl Drop for Undecided<'_> {
 impl Ground for Embedded {
     async fn change<T: Send, R: Send>(
         &self,
-        _: impl FnOnce(&mut State, Timestamp) -> Vec<tollgate_domain::ledger::Scope> + Send,
+        _: impl FnMut(&mut State, Timestamp) -> Vec<Scope> + Send,
         act: impl FnOnce(&mut State, Timestamp) -> Changed<T, R> + Send,
     ) -> Result<Result<T, R>, StoreError> {
         self.check_writable()?;
@@ -77,7 +66,7 @@ impl Ground for Embedded {
 
     async fn look<T: Send>(
         &self,
-        _: impl FnOnce(&mut State, Timestamp) -> Vec<tollgate_domain::ledger::Scope> + Send,
+        _: impl FnMut(&mut State, Timestamp) -> Vec<Scope> + Send,
         view: impl FnOnce(&mut State, Timestamp) -> T + Send,
     ) -> Result<T, StoreError> {
         Ok(self.glance(view))

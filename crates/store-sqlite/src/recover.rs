@@ -7,13 +7,11 @@ use tollgate_domain::key::KeyId;
 use tollgate_domain::ledger::{Amounts, Book, Correction, Open, Spender};
 use tollgate_domain::member::MemberId;
 use tollgate_domain::model::PriceVersion;
-use tollgate_domain::pricing::Cost;
 use tollgate_domain::time::WindowId;
 use tollgate_domain::usage::TokenUsage;
 use tollgate_domain::workspace::{DEFAULT_WORKSPACE_SLUG, WorkspaceId};
 use tollgate_domain::{IdCipher, Timestamp, Usd};
-use tollgate_engine::{GuardedClock, Rollups, SOURCES, State, kind, scope, window};
-use tollgate_store::{Outcome, Settlement, SettlementFacts};
+use tollgate_engine::{GuardedClock, Rollups, SOURCES, State, kind, lost, scope, window};
 
 use crate::committer::Queue;
 use crate::engine::{Live, OpenError};
@@ -193,18 +191,7 @@ fn replay(
     }
     let mut writer = Writer::new(db)?;
     for (row, open, price) in lost {
-        let charge = open.hold;
-        // The list price: under an own provider credential, the credits are the fee.
-        let total = if charge.byok == Usd::ZERO { charge.credits } else { charge.byok };
-        let settlement = Settlement {
-            row,
-            outcome: Outcome::Lost,
-            charge,
-            cost: Cost { total, prompt: total, completion: Usd::ZERO },
-            metered: None,
-            price,
-            facts: SettlementFacts::default(),
-        };
+        let settlement = lost(row, open.hold, price);
         Record::Settle { epoch, open, settlement: Box::new(settlement) }.write(&mut writer)?;
     }
     Ok(newest)

@@ -201,6 +201,11 @@ impl Book {
         self.open.insert(row, open);
     }
 
+    /// Makes known that a reservation has ended.
+    pub fn know_closed(&mut self, row: GenerationRow) {
+        self.closed.insert(row);
+    }
+
     /// Forgets all reservations, open and closed, and leaves the balances. For such an engine, between two batches.
     pub fn forget_reservations(&mut self) {
         self.open.clear();

@@ -110,9 +110,7 @@ impl Rules {
                 key.limit.is_some() || guardrails.into_iter().flatten().any(budgeted)
             }),
             // The default guardrail of any workspace counts what a member spends in all of them.
-            Scope::Member(id) => {
-                self.of_members.get(&id).is_some_and(budgeted) || self.defaults.values().any(budgeted)
-            }
+            Scope::Member(id) => self.of_members.get(&id).is_some_and(budgeted) || self.defaults.values().any(budgeted),
         }
     }
 

@@ -1,0 +1,267 @@
+//! The shared logic on a node: changes alone, looks that are never old, and the ledger's intents.
+
+use std::sync::LazyLock;
+
+use tollgate_domain::generation::GenerationRow;
+use tollgate_domain::ledger::Scope;
+use tollgate_domain::{IdCipher, Timestamp};
+use tollgate_engine::{Changed, Corrected, FOUND_COLUMNS, Found, Ground, Row, State, Statement, Value, released};
+use tollgate_store::{Admission, Raise, Reserve, Settled, Settlement, StoreError};
+
+use crate::batch::{Answer, Intent, share};
+use crate::node::{Node, answered, unavailable};
+use crate::seam::{Broken, Change, Committed, Database};
+
+static FIND: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {FOUND_COLUMNS}, s.hold_credits, s.hold_byok,
+    s.credits + coalesce((SELECT CAST(sum(c.credits) AS BIGINT) FROM corrections c WHERE c.row = s.row), 0),
+    s.byok + coalesce((SELECT CAST(sum(c.byok) AS BIGINT) FROM corrections c WHERE c.row = s.row), 0)
+FROM settlements s LEFT JOIN price_versions p ON p.id = s.price LEFT JOIN keys k ON k.id = s.key
+WHERE s.row = ?1"
+    )
+});
+
+/// A hold that may or may not come to be. Dropped before it is known (the caller left, or the database is silent), it is
+/// released.
+struct Undecided<'a, D: Database> {
+    node: &'a Node<D>,
+    want: Option<Reserve>,
+}
+
+impl<D: Database> Drop for Undecided<'_, D> {
+    fn drop(&mut self) {
+        if let Some(want) = self.want.take()
+            && let Some(spender) = self.node.spender_of(want.row)
+        {
+            self.node.push_unwaited(Intent::Settle(Box::new(released(want.row, want.price)), spender));
+        }
+    }
+}
+
+impl<D: Database> Node<D> {
+    /// A change that has begun, with a node that knows everything.
+    async fn begin_change(&self) -> Result<(D::Change, Timestamp), StoreError> {
+        let mut change = self.shared.database.change().await.map_err(unavailable)?;
+        loop {
+            let known = self.shared.live.lock().version;
+            let news = change.news(known).await.map_err(unavailable)?;
+            let mut live = self.shared.live.lock();
+            let now = change.now();
+            let now = self.time(&mut live, now).unwrap_or_else(|_| live.clock.seen());
+            let Some(news) = news else {
+                if live.version == known {
+                    return Ok((change, now));
+                }
+                continue;
+            };
+            live.learn(news, now)?;
+        }
+    }
+
+    async fn end_change(&self, change: D::Change, statements: Vec<Statement>) -> Result<(), StoreError> {
+        let committed = change.commit(statements).await;
+        let mut live = self.shared.live.lock();
+        match committed {
+            Committed::Done => {
+                live.version = live.version.saturating_add(1);
+                Ok(())
+            }
+            Committed::Failed(why) => {
+                live.forget();
+                Err(StoreError::Unavailable(why))
+            }
+            Committed::Unknown(why) => {
+                tracing::warn!(error = why, "it is not known whether a change was written");
+                live.forget();
+                Err(StoreError::Uncertain)
+            }
+        }
+    }
+}
+
+impl<D: Database> Ground for Node<D> {
+    async fn change<T: Send, R: Send>(
+        &self,
+        mut sums: impl FnMut(&mut State, Timestamp) -> Vec<Scope> + Send,
+        act: impl FnOnce(&mut State, Timestamp) -> Changed<T, R> + Send,
+    ) -> Result<Result<T, R>, StoreError> {
+        let (mut change, now) = self.begin_change().await?;
+        let scopes = sums(&mut self.shared.live.lock().state, now);
+        let found = if scopes.is_empty() { Vec::new() } else { change.sums(&scopes).await.map_err(unavailable)? };
+        let acted = {
+            let mut live = self.shared.live.lock();
+            live.install(&scopes, &found);
+            act(&mut live.state, now)
+        };
+        let (done, statements) = match acted {
+            Ok(acted) => acted,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        if !statements.is_empty() {
+            self.end_change(change, statements).await?;
+        }
+        Ok(Ok(done))
+    }
+
+    async fn look<T: Send>(
+        &self,
+        mut sums: impl FnMut(&mut State, Timestamp) -> Vec<Scope> + Send,
+        view: impl FnOnce(&mut State, Timestamp) -> T + Send,
+    ) -> Result<T, StoreError> {
+        loop {
+            let (known, scopes) = {
+                let mut live = self.shared.live.lock();
+                let now = live.clock.seen();
+                (live.version, sums(&mut live.state, now))
+            };
+            let glimpse = self.shared.database.glimpse(&scopes).await.map_err(unavailable)?;
+            if glimpse.version > known {
+                self.catch_up().await?;
+                continue;
+            }
+            let mut live = self.shared.live.lock();
+            let now = self.time(&mut live, glimpse.now).unwrap_or_else(|_| live.clock.seen());
+            if live.version < glimpse.version || sums(&mut live.state, now) != scopes {
+                continue;
+            }
+            live.install(&scopes, &glimpse.balances);
+            return Ok(view(&mut live.state, now));
+        }
+    }
+
+    fn glance<T>(&self, view: impl FnOnce(&mut State, Timestamp) -> T) -> T {
+        let mut live = self.shared.live.lock();
+        let now = live.clock.seen();
+        view(&mut live.state, now)
+    }
+
+    async fn query(&self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        self.shared.database.query(sql, values).await.map_err(unavailable)
+    }
+
+    async fn written(&self) -> Result<(), StoreError> {
+        // What was answered is in the database.
+        Ok(())
+    }
+
+    async fn summed_up(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn correct<T: Send, R: Send>(
+        &self,
+        row: GenerationRow,
+        act: impl FnOnce(&mut State, Timestamp, Option<Found>) -> Result<(T, Corrected, Vec<Statement>), R> + Send,
+    ) -> Result<Result<T, R>, StoreError> {
+        let (mut change, now) = self.begin_change().await?;
+        let found = change.query(&FIND, vec![Value::from(row.0)]).await.map_err(unavailable)?;
+        let found = found.first().map(|found| Found::read(row, found)).transpose()?;
+        let scopes: Vec<Scope> = found.iter().flat_map(|found| found.spender.scopes()).collect();
+        let sums = change.sums(&scopes).await.map_err(unavailable)?;
+        let (acted, shares, node) = {
+            let mut live = self.shared.live.lock();
+            live.install(&scopes, &sums);
+            let acted = act(&mut live.state, now, found);
+            let present = |scope: &&Scope| live.state.book.balance(**scope).is_some();
+            let shares: Vec<_> =
+                scopes.iter().filter(present).map(|scope| (*scope, share(&live.state, *scope))).collect();
+            (acted, shares, live.identity)
+        };
+        let (done, corrected, statements) = match acted {
+            Ok(acted) => acted,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        change.correct(node, &corrected, &shares).await.map_err(unavailable)?;
+        self.end_change(change, statements).await?;
+        Ok(Ok(done))
+    }
+
+    fn find_generation(&self) -> &'static str {
+        &FIND
+    }
+
+    fn cipher(&self) -> &IdCipher {
+        self.id_cipher()
+    }
+
+    fn next_generation(&self) -> GenerationRow {
+        self.take_row()
+    }
+
+    async fn reserve(&self, want: Reserve) -> Result<Admission, StoreError> {
+        let answer = self.push(Intent::Reserve(want));
+        let mut undecided = Undecided { node: self, want: Some(want) };
+        let admission = match self.hurried(answer).await? {
+            Answer::Admission(admission) => admission,
+            other => return Err(mismatch(&other)),
+        };
+        // What was refused holds nothing, and what was granted is the caller's to end.
+        undecided.want = None;
+        if !matches!(admission, Admission::Granted(_)) {
+            self.forget_spender(want.row);
+        }
+        Ok(admission)
+    }
+
+    async fn raise(&self, raise: Raise) -> Result<bool, StoreError> {
+        let Some(spender) = self.spender_of(raise.row) else { return Ok(false) };
+        match self.hurried(self.push(Intent::Raise(raise, spender))).await? {
+            Answer::Raised(raised) => Ok(raised),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
+        let row = settlement.row;
+        let spender = match self.spender_of(row) {
+            Some(spender) => spender,
+            // A repeat, or a call of another process.
+            None => self.recorded_spender(row).await?,
+        };
+        match answered(self.push(Intent::Settle(Box::new(settlement), spender)).await)? {
+            Answer::Settled(settled) => Ok(settled),
+            other => Err(mismatch(&other)),
+        }
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        if let Some(trouble) = self.trouble() {
+            return Err(StoreError::Unavailable(trouble));
+        }
+        let glimpse = self.shared.database.glimpse(&[]).await.map_err(unavailable)?;
+        let mut live = self.shared.live.lock();
+        self.time(&mut live, glimpse.now).map(|_| ()).map_err(|jump_seconds| StoreError::ClockJumped { jump_seconds })
+    }
+}
+
+const SPENDER: &str = "SELECT key, workspace, member FROM holds WHERE row = ?1
+UNION ALL SELECT key, workspace, member FROM settlements WHERE row = ?1";
+
+impl<D: Database> Node<D> {
+    async fn recorded_spender(&self, row: GenerationRow) -> Result<tollgate_domain::ledger::Spender, StoreError> {
+        let found = self.shared.database.query(SPENDER, vec![Value::from(row.0)]).await.map_err(unavailable)?;
+        let Some(found) = found.first() else {
+            return Err(StoreError::Corrupt("a generation was settled that was never reserved".to_owned()));
+        };
+        Ok(tollgate_domain::ledger::Spender {
+            key: tollgate_domain::KeyId(found.get(0)?),
+            workspace: tollgate_domain::workspace::WorkspaceId(found.get(1)?),
+            member: found.get::<Option<i64>>(2)?.map(tollgate_domain::member::MemberId),
+        })
+    }
+}
+
+fn mismatch(answer: &Answer) -> StoreError {
+    match answer {
+        Answer::Fault(fault) => StoreError::Corrupt(fault.to_string()),
+        _ => StoreError::Corrupt("an intent got the answer of another".to_owned()),
+    }
+}
+
+/// A fault of the database is none of what was asked.
+impl From<Broken> for StoreError {
+    fn from(Broken(why): Broken) -> Self {
+        Self::Unavailable(why)
+    }
+}

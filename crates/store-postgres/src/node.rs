@@ -1,0 +1,460 @@
+//! A node: what it knows, what queues up in it, and how both meet the database.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::HashMap;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
+use tollgate_domain::generation::GenerationRow;
+use tollgate_domain::ledger::{Scope, Spender};
+use tollgate_domain::{IdCipher, Timestamp};
+use tollgate_engine::{GuardedClock, SOURCES, State};
+use tollgate_store::{Clock, Reading, StoreError};
+
+use crate::batch::{self, Answer, Intent};
+use crate::seam::{Broken, Committed, Database, Identity, News};
+
+/// Intents in a batch.
+const BATCH_MAX: usize = 1_024;
+/// One half of a batch, there and back. The server's own limits are shorter: this one notices that it is gone.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(12);
+/// The first pause after a batch that failed; it doubles up to [`RETRY_PAUSE_MAX`].
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+/// The longest pause between two tries.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long a call waits for its reservation before it is refused.
+const RESERVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+type Done = Result<Answer, StoreError>;
+
+#[derive(Debug)]
+struct Item {
+    intent: Intent,
+    waiter: Option<oneshot::Sender<Done>>,
+    /// Whether a commit of it was tried whose outcome is unknown.
+    tried: bool,
+}
+
+/// Everything under the lock.
+pub struct Live {
+    pub state: State,
+    /// The version of what management knows; 0 is nothing yet.
+    pub version: i64,
+    pub identity: Identity,
+    pub clock: GuardedClock,
+    next_count: i64,
+    /// Who spends in the calls that this process has in flight.
+    spenders: HashMap<GenerationRow, Spender>,
+    queue: Vec<Item>,
+    attended: bool,
+    /// Why the last batch could not be done.
+    trouble: Option<String>,
+    closed: bool,
+}
+
+impl Live {
+    /// Takes in what management changed elsewhere, unless it is known already.
+    pub fn learn(&mut self, news: News, now: Timestamp) -> Result<(), StoreError> {
+        if news.since != self.version {
+            return Ok(());
+        }
+        if news.since == 0 {
+            self.state = State::default();
+        }
+        for (table, old) in &news.removed {
+            if let Some(source) = SOURCES.iter().find(|source| source.table == *table) {
+                // One that was made and removed since is not known.
+                let _ = (source.remove)(&mut self.state, old);
+            }
+        }
+        for (place, row) in &news.rows {
+            if let Some(source) = SOURCES.get(*place) {
+                (source.put)(&mut self.state, row, now)?;
+            }
+        }
+        self.version = news.version;
+        Ok(())
+    }
+
+    /// Forgets what management knows: it is not known whether it is so.
+    pub fn forget(&mut self) {
+        self.version = 0;
+        self.state = State::default();
+    }
+
+    /// Puts sums where views read them.
+    pub fn install(&mut self, scopes: &[Scope], sums: &[(tollgate_domain::ledger::Balance, Option<Timestamp>)]) {
+        for (scope, (sum, used_at)) in scopes.iter().zip(sums) {
+            if let Some(balance) = self.state.book.balance_mut(*scope) {
+                *balance = sum.clone();
+            }
+            if let (Scope::Key(key), Some(at)) = (scope, used_at) {
+                self.state.book.touch_key(*key, *at);
+            }
+        }
+    }
+}
+
+/// What all holders of a node share.
+pub struct Shared<D> {
+    pub database: D,
+    pub live: Mutex<Live>,
+    pub clock: Arc<dyn Clock>,
+    idle: Notify,
+}
+
+/// A node on a database.
+pub struct Node<D> {
+    pub(crate) shared: Arc<Shared<D>>,
+}
+
+impl<D> Clone for Node<D> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<D: Database> Node<D> {
+    /// Becomes a node, learns what management knows, and books what nobody owns any more.
+    ///
+    /// # Errors
+    /// The database cannot be asked.
+    pub async fn start(database: D, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        let identity = database.register().await.map_err(unavailable)?;
+        let live = Live {
+            state: State::default(),
+            version: 0,
+            identity,
+            clock: GuardedClock::new(Timestamp::default()),
+            next_count: 0,
+            spenders: HashMap::default(),
+            queue: Vec::new(),
+            attended: false,
+            trouble: None,
+            closed: false,
+        };
+        let node = Self { shared: Arc::new(Shared { database, live: Mutex::new(live), clock, idle: Notify::new() }) };
+        node.catch_up().await?;
+        node.expire_orphans().await?;
+        Ok(node)
+    }
+
+    /// The permutation between rows and public ids.
+    pub fn id_cipher(&self) -> &IdCipher {
+        self.shared.database.cipher()
+    }
+
+    /// Ends what is queued, gives the lease back, and does nothing any more. What is still in flight is up to the others.
+    ///
+    /// # Errors
+    /// What was queued could not be written.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        let drained = timeout(BATCH_TIMEOUT, self.drained()).await;
+        let identity = {
+            let mut live = self.shared.live.lock();
+            live.closed = true;
+            live.identity
+        };
+        if drained.is_err() {
+            return Err(StoreError::Unavailable("what was settled last could not be written".to_owned()));
+        }
+        self.shared.database.resign(identity).await.map_err(unavailable)
+    }
+
+    /// Stops as a crash would: nothing that is queued is done any more.
+    pub fn crash(&self) {
+        let mut live = self.shared.live.lock();
+        live.closed = true;
+        live.queue.clear();
+    }
+
+    async fn drained(&self) {
+        loop {
+            let idle = self.shared.idle.notified();
+            {
+                let live = self.shared.live.lock();
+                if !live.attended && live.queue.is_empty() {
+                    return;
+                }
+            }
+            idle.await;
+        }
+    }
+
+    /// The ledger's time, from the database's and this machine's progress.
+    pub(crate) fn time(&self, live: &mut Live, database: Timestamp) -> Result<Timestamp, i64> {
+        let reading = Reading { wall: database, progress: self.shared.clock.read().progress };
+        match live.clock.at(reading) {
+            Ok(now) => Ok(now),
+            Err(StoreError::ClockJumped { jump_seconds }) => Err(jump_seconds),
+            Err(_) => Err(0),
+        }
+    }
+
+    /// A number for a generation.
+    pub(crate) fn take_row(&self) -> GenerationRow {
+        let mut live = self.shared.live.lock();
+        let count = live.next_count;
+        live.next_count = count.saturating_add(1);
+        live.identity.boot.row(count)
+    }
+
+    /// Knows what management knows now.
+    pub(crate) async fn catch_up(&self) -> Result<(), StoreError> {
+        let known = self.shared.live.lock().version;
+        let news = self.shared.database.news(known).await.map_err(unavailable)?;
+        let mut live = self.shared.live.lock();
+        let now = live.clock.seen();
+        live.learn(news, now)
+    }
+
+    /// Who spends in a call, where this process has it in flight.
+    pub(crate) fn spender_of(&self, row: GenerationRow) -> Option<Spender> {
+        self.shared.live.lock().spenders.get(&row).copied()
+    }
+
+    /// Puts an intent into the queue; the answer comes when it is durable.
+    pub(crate) fn push(&self, intent: Intent) -> oneshot::Receiver<Done> {
+        let (waiter, answer) = oneshot::channel();
+        self.queue(intent, Some(waiter));
+        answer
+    }
+
+    /// The same, where nobody waits.
+    pub(crate) fn push_unwaited(&self, intent: Intent) {
+        self.queue(intent, None);
+    }
+
+    fn queue(&self, intent: Intent, waiter: Option<oneshot::Sender<Done>>) {
+        let mut live = self.shared.live.lock();
+        if live.closed {
+            return;
+        }
+        if let Intent::Reserve(want) = &intent {
+            let spender = live.state.book.key(want.key).map(|account| batch::spender(&account.key));
+            live.spenders.extend(spender.map(|spender| (want.row, spender)));
+        }
+        live.queue.push(Item { intent, waiter, tried: false });
+        let lead = !live.attended;
+        live.attended = true;
+        drop(live);
+        if lead {
+            let node = self.clone();
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "detached on purpose: whoever pushed last may be gone by now"
+            )]
+            tokio::spawn(async move { node.work().await });
+        }
+    }
+
+    /// Writes what queued up, batch after batch, until nothing is left.
+    async fn work(&self) {
+        loop {
+            // Whoever is ready joins.
+            tokio::task::yield_now().await;
+            let batch = {
+                let mut live = self.shared.live.lock();
+                if live.queue.is_empty() || live.closed {
+                    live.queue.clear();
+                    live.attended = false;
+                    self.shared.idle.notify_waiters();
+                    return;
+                }
+                let some = live.queue.len().min(BATCH_MAX);
+                live.queue.drain(..some).collect::<Vec<_>>()
+            };
+            self.finish(batch).await;
+        }
+    }
+
+    /// Tries until every intent of a batch is answered.
+    async fn finish(&self, mut batch: Vec<Item>) {
+        let mut pause = RETRY_PAUSE;
+        while !batch.is_empty() && !self.shared.live.lock().closed {
+            let why = match self.attempt(&mut batch).await {
+                Ok(Attempt::Answered) => {
+                    if self.shared.live.lock().trouble.take().is_some() {
+                        tracing::info!("the database can be written again; admission is open");
+                    }
+                    return;
+                }
+                Ok(Attempt::Again) => continue,
+                Err(why) => why,
+            };
+            self.refuse_impatient(&mut batch, &why);
+            if !batch.is_empty() {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(RETRY_PAUSE_MAX);
+            }
+        }
+    }
+
+    /// Tells those who would rather know, in the batch and behind it, and goes on without them.
+    fn refuse_impatient(&self, batch: &mut Vec<Item>, why: &str) {
+        let mut live = self.shared.live.lock();
+        if live.trouble.replace(why.to_owned()).is_none() {
+            tracing::error!(error = why, intents = batch.len(), "the database cannot be written; admission is closed");
+        }
+        for items in [batch, &mut live.queue] {
+            for item in items.iter_mut().filter(|item| item.intent.is_impatient()) {
+                if let Some(waiter) = item.waiter.take() {
+                    // A waiter that left does not mind. Whatever became of it is undone by the release that follows.
+                    let _ = waiter.send(Err(StoreError::Unavailable(why.to_owned())));
+                }
+            }
+            items.retain(|item| !item.intent.is_impatient());
+        }
+    }
+
+    async fn attempt(&self, batch: &mut [Item]) -> Result<Attempt, String> {
+        let wanted = {
+            let live = self.shared.live.lock();
+            batch::wanted(batch.iter().map(|item| &item.intent), &live.state, live.identity, live.version)
+        };
+        let began = timeout(BATCH_TIMEOUT, self.shared.database.begin(&wanted)).await;
+        let (tx, mut loaded) =
+            began.map_err(|_| "the database did not answer in time".to_owned())?.map_err(|Broken(why)| why)?;
+        if !loaded.owner {
+            drop(tx);
+            self.begin_anew(wanted.node).await?;
+            return Ok(Attempt::Again);
+        }
+        let (answers, writes) = {
+            let mut live = self.shared.live.lock();
+            let version = loaded.news.as_ref().map_or(wanted.known, |news| news.version);
+            if let Some(news) = loaded.news.take() {
+                live.learn(news, loaded.now).map_err(|error| error.to_string())?;
+            }
+            let holders = loaded.holds.iter().map(|(row, hold)| (*row, hold.open.spender));
+            let holders: HashMap<_, _> =
+                holders.chain(loaded.ended.iter().map(|(row, ended)| (*row, ended.open.spender))).collect();
+            for item in batch.iter_mut() {
+                item.intent.correct_spender(&holders);
+            }
+            let again = batch::wanted(batch.iter().map(|item| &item.intent), &live.state, live.identity, wanted.known);
+            if live.version != version || again != wanted {
+                // Other balances must be locked than those that were.
+                return Ok(Attempt::Again);
+            }
+            let jumped = match self.time(&mut live, loaded.now) {
+                Ok(now) => {
+                    loaded.now = now;
+                    None
+                }
+                Err(jump) => Some(jump),
+            };
+            let intents: Vec<_> = batch.iter().map(|item| (item.intent.clone(), item.tried)).collect();
+            batch::decide(&intents, &mut live.state, self.shared.database.cipher(), &wanted, loaded, jumped)
+        };
+        if writes.is_empty() {
+            drop(tx);
+        } else {
+            let committed = timeout(BATCH_TIMEOUT, self.shared.database.commit(tx, &writes)).await;
+            match committed.unwrap_or_else(|_| Committed::Unknown("the database did not answer in time".to_owned())) {
+                Committed::Done => {}
+                Committed::Failed(why) => return Err(why),
+                Committed::Unknown(why) => {
+                    for item in batch {
+                        item.tried = true;
+                    }
+                    return Err(why);
+                }
+            }
+        }
+        {
+            let mut live = self.shared.live.lock();
+            live.spenders.extend(writes.holds.iter().map(|(row, hold)| (*row, hold.open.spender)));
+            for item in batch.iter() {
+                if let Intent::Settle(settlement, _) = &item.intent {
+                    live.spenders.remove(&settlement.row);
+                }
+            }
+        }
+        for (item, answer) in batch.iter_mut().zip(answers) {
+            if let Some(waiter) = item.waiter.take() {
+                // A waiter that left does not mind.
+                let _ = waiter.send(match answer {
+                    Answer::Fault(fault) => Err(fault),
+                    answer => Ok(answer),
+                });
+            }
+        }
+        Ok(Attempt::Answered)
+    }
+
+    /// The lease was taken: what this node held is booked as lost. It goes on as another.
+    async fn begin_anew(&self, before: Identity) -> Result<(), String> {
+        if self.shared.live.lock().identity != before {
+            return Ok(());
+        }
+        let identity = self.shared.database.register().await.map_err(|Broken(why)| why)?;
+        tracing::warn!(node = identity.number.0, "this node was given up by the others, and begins anew");
+        let mut live = self.shared.live.lock();
+        live.identity = identity;
+        live.next_count = 0;
+        Ok(())
+    }
+
+    /// Renews the lease, or begins anew where it was taken.
+    pub(crate) async fn renew(&self) -> Result<(), StoreError> {
+        let identity = self.shared.live.lock().identity;
+        if !self.shared.database.renew(identity).await.map_err(unavailable)? {
+            self.begin_anew(identity).await.map_err(StoreError::Unavailable)?;
+        }
+        Ok(())
+    }
+
+    /// Books as lost what no living node owns.
+    pub(crate) async fn expire_orphans(&self) -> Result<(), StoreError> {
+        loop {
+            let orphans = self.shared.database.orphans(BATCH_MAX).await.map_err(unavailable)?;
+            if orphans.is_empty() {
+                return Ok(());
+            }
+            tracing::warn!(
+                generations = orphans.len(),
+                "calls were in flight when their node ended; they are booked as lost"
+            );
+            let waits: Vec<_> =
+                orphans.into_iter().map(|(row, hold)| self.push(Intent::Expire(row, hold.open.spender))).collect();
+            for wait in waits {
+                answered(wait.await)?;
+            }
+        }
+    }
+
+    /// Waits for an answer no longer than a call waits for its reservation.
+    pub(crate) async fn hurried(&self, answer: oneshot::Receiver<Done>) -> Done {
+        match timeout(RESERVE_TIMEOUT, answer).await {
+            Ok(answer) => answered(answer),
+            Err(_) => Err(StoreError::Unavailable("the database did not answer in time".to_owned())),
+        }
+    }
+
+    /// A call that was refused is not in flight.
+    pub(crate) fn forget_spender(&self, row: GenerationRow) {
+        self.shared.live.lock().spenders.remove(&row);
+    }
+
+    /// Why the last batch could not be done.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.shared.live.lock().trouble.clone()
+    }
+}
+
+enum Attempt {
+    Answered,
+    Again,
+}
+
+/// What became of an intent whose answer was waited for.
+pub fn answered(answer: Result<Done, oneshot::error::RecvError>) -> Done {
+    answer.unwrap_or_else(|_| Err(StoreError::Unavailable("the ledger is shutting down".to_owned())))
+}
+
+pub fn unavailable(Broken(why): Broken) -> StoreError {
+    StoreError::Unavailable(why)
+}
