@@ -18,8 +18,26 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("gateway", &["app", "domain", "store"]),
     ("http", &["app", "domain", "gateway", "store", "wire"]),
     ("client", &["wire"]),
-    ("cli", &["app", "client", "domain", "engine", "gateway", "http", "store", "store-postgres", "store-sqlite", "wire"]),
-    ("testkit", &["app", "cli", "client", "domain", "engine", "gateway", "http", "store", "store-postgres", "store-sqlite", "wire"]),
+    (
+        "cli",
+        &["app", "client", "domain", "engine", "gateway", "http", "store", "store-postgres", "store-sqlite", "wire"],
+    ),
+    (
+        "testkit",
+        &[
+            "app",
+            "cli",
+            "client",
+            "domain",
+            "engine",
+            "gateway",
+            "http",
+            "store",
+            "store-postgres",
+            "store-sqlite",
+            "wire",
+        ],
+    ),
     ("xtask", &[]),
 ];
 

@@ -48,6 +48,12 @@ pub const fn kept(_: &mut State, _: &serde_json::Value) -> Option<()> {
 }
 
 impl Source {
+    /// The query of a node that knows what there was at version `?1`.
+    pub fn since(&self) -> String {
+        let Self { table, columns, .. } = self;
+        format!("SELECT {columns} FROM {table} WHERE changed > ?1 ORDER BY 1")
+    }
+
     /// The query of a start.
     pub fn all(&self) -> String {
         let Self { table, columns, .. } = self;

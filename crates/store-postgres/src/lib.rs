@@ -11,6 +11,7 @@ mod ground;
 mod lease;
 mod node;
 pub mod seam;
+mod sql;
 
 use std::sync::Arc;
 
@@ -19,6 +20,19 @@ use tollgate_store::{Clock, StoreError};
 
 pub use node::Node;
 use seam::Database;
+pub use sql::{OpenError, Options, Sql};
+
+/// The engine on PostgreSQL.
+pub type PostgresStore = Engine<Node<Sql>>;
+
+/// Connects, brings the schema up to date, becomes a node, and books what nobody owns any more.
+///
+/// # Errors
+/// [`OpenError`].
+pub async fn open(options: Options, clock: Arc<dyn Clock>) -> Result<PostgresStore, OpenError> {
+    let database = Sql::open(options).await?;
+    open_on(database, clock).await.map_err(|error| OpenError::Unreachable(error.to_string()))
+}
 
 /// The engine on a database behind the seam.
 ///

@@ -344,7 +344,11 @@ impl<D: Database> Node<D> {
                     loaded.now = now;
                     None
                 }
-                Err(jump) => Some(jump),
+                Err(jump) => {
+                    // What the clock says now must not become what was seen.
+                    loaded.now = live.clock.seen();
+                    Some(jump)
+                }
             };
             let intents: Vec<_> = batch.iter().map(|item| (item.intent.clone(), item.tried)).collect();
             batch::decide(&intents, &mut live.state, self.shared.database.cipher(), &wanted, loaded, jumped)
