@@ -30,7 +30,7 @@ use self::guard::Guard;
 use self::programs::Programs;
 
 /// How long the server may take to start, to stop or to act on a signal.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two looks at a process that has nothing else to tell us by.
 const POLL: Duration = Duration::from_millis(2);
 /// Where ports are tried: below those that systems hand out by themselves, so that hardly anything but another cluster is in
@@ -187,7 +187,8 @@ impl Cluster {
 
     /// The end of what it logged.
     pub fn log(&self) -> String {
-        self.log.lock().iter().map(|line| format!("{line}\n")).collect()
+        let log = self.log.lock();
+        log.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
     }
 
     /// Starts the server's process and waits until it accepts connections. False where its port is taken.

@@ -44,7 +44,7 @@ impl Programs {
         let mut programs = Self { folder, version: String::new(), user };
         let version = programs.command("postgres", Path::new("/")).arg("--version").output();
         let version = version.expect("PostgreSQL's server programs are missing: apt-get install postgresql");
-        programs.version = String::from_utf8_lossy(&version.stdout).trim().to_owned();
+        programs.version = String::from_utf8_lossy(&version.stdout).into_owned();
         programs
     }
 
