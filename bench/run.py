@@ -450,7 +450,9 @@ def main():
     text = "\n".join(["# Performance", ""] + facts(arguments, binary.parent.name) + lines)
     print(text)
     if arguments.write:
-        RESULT.write_text(text)
+        # What another bench measured follows, and stays.
+        _, heading, others = RESULT.read_text().partition("## Storage engines\n")
+        RESULT.write_text(text + "\n" + heading + others if heading else text)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 
 mod arrows;
 mod openapi;
+mod postgres;
 mod sdk;
 
 use std::path::PathBuf;
@@ -67,6 +68,8 @@ fn test() -> Result<()> {
     openapi::check(&root())?;
     step("cost in a full database");
     cost()?;
+    step("PostgreSQL's server programs");
+    postgres::need()?;
     step("tests");
     let mut arguments = vec!["--release", "--workspace", "--locked", "--all-features"];
     if installed("cargo-nextest") {
