@@ -28,7 +28,7 @@ const COST: Usd = Usd::from_nanos(150_000);
 pub fn embedded(folder: &Path, durability: Durability) -> Result<Arc<dyn Store>> {
     let (path, clock) = (folder.join("tollgate.db"), Arc::new(SystemClock));
     let options = Options { path, durability, clock, seed: [7; 32], refuse_commits: None };
-    Ok(Arc::new(SqliteStore::open(options)?))
+    Ok(Arc::new(tollgate_store_sqlite::open(options)?))
 }
 
 /// The key that all callers spend with, on whichever node: created where it is not there yet.

@@ -1,11 +1,16 @@
 -- Everything. Money is in nano-dollars, time in microseconds since 1970 UTC. Tables that every node keeps in memory have a column
 -- `changed`: the version that wrote the row.
 
+-- The clock of the ledger, on all nodes.
+CREATE FUNCTION ledger_clock() RETURNS BIGINT LANGUAGE sql VOLATILE AS
+$$ SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint $$;
+
 CREATE TABLE config (
     only_row BOOLEAN PRIMARY KEY DEFAULT true CHECK (only_row),
-    version  BIGINT NOT NULL
+    version  BIGINT NOT NULL,
+    protocol BIGINT NOT NULL         -- what nodes must agree on to count together
 );
-INSERT INTO config (version) VALUES (1);
+INSERT INTO config (version, protocol) VALUES (1, 1);
 
 CREATE TABLE meta (
     name    TEXT PRIMARY KEY,
@@ -246,14 +251,15 @@ CREATE TABLE kept_answers (
 );
 CREATE INDEX kept_answers_age ON kept_answers (created_at);
 
--- One row a node. A lease that has lapsed loses its boot, and then its number may be taken over.
-CREATE SEQUENCE boots MAXVALUE 536870911;
+-- One row a node. Whoever sees `beats` stand still for as long as a lease lasts takes the boot away; then the number may be taken
+-- over. A lease is no time in here: a database that was down for a minute must not give up all of its nodes.
+CREATE SEQUENCE boots MAXVALUE 4194303;
 CREATE TABLE nodes (
-    number      INTEGER PRIMARY KEY,
-    boot        BIGINT UNIQUE,
-    lease_until BIGINT NOT NULL,
-    seen        BIGINT NOT NULL      -- the latest time that it decided at
-);
+    number INTEGER PRIMARY KEY,
+    boot   BIGINT UNIQUE,
+    beats  BIGINT NOT NULL,
+    seen   BIGINT NOT NULL           -- the latest time that it decided at
+) WITH (fillfactor = 50);
 
 -- What is held by calls in flight. The boot of the node stands in the high bits of the row.
 CREATE TABLE holds (

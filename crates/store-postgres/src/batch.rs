@@ -112,6 +112,7 @@ struct Deciding<'a> {
     /// Refuses what is new while the clock cannot be trusted.
     jumped: Option<i64>,
     boot: crate::seam::Boot,
+    locked: &'a [(Scope, Share)],
     before: HashMap<GenerationRow, Hold>,
     ended: HashMap<GenerationRow, Ended>,
     holds: HashMap<GenerationRow, Hold>,
@@ -149,6 +150,7 @@ pub fn decide(
         now: loaded.now,
         jumped,
         boot: wanted.node.boot,
+        locked: &wanted.scopes,
         before: loaded.holds.into_iter().collect(),
         ended: loaded.ended.into_iter().collect(),
         holds: HashMap::default(),
@@ -196,6 +198,11 @@ impl Deciding<'_> {
                 "this node was given up by the others and began anew".to_owned(),
             ));
         }
+        if !self.all_locked(want.key) {
+            return Answer::Fault(StoreError::Corrupt(
+                "a budget would be decided on a balance that is not locked".to_owned(),
+            ));
+        }
         let admission = match self.state.book.reserve(want.row, want.key, &want.bound, want.tariff, self.now) {
             Err(error) => return Answer::Fault(error.into()),
             Ok(ReserveOutcome::AlreadyClosed) => return Answer::Fault(StoreError::Uncertain),
@@ -213,6 +220,13 @@ impl Deciding<'_> {
             }
         };
         Answer::Admission(admission)
+    }
+
+    /// Whether every balance that a budget of the key counts is locked. Nothing else may be decided on.
+    fn all_locked(&self, key: KeyId) -> bool {
+        let Some(account) = self.state.book.key(key) else { return true };
+        let budgets = self.state.book.rules.budgets_of(&account.key, self.now);
+        budgets.iter().all(|(_, scope)| self.locked.contains(&(*scope, Share::Common)))
     }
 
     fn raise(&mut self, raise: &Raise) -> Answer {

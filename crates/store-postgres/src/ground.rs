@@ -39,6 +39,33 @@ impl<D: Database> Drop for Undecided<'_, D> {
     }
 }
 
+/// A node that knows of a change which is not written yet. Dropped before it is, the node forgets everything, and learns anew.
+struct Acting<'a, D: Database> {
+    node: &'a Node<D>,
+}
+
+impl<D: Database> Acting<'_, D> {
+    /// It is written.
+    fn is_so(self) {
+        let mut live = self.node.shared.live.lock();
+        live.version = live.version.saturating_add(1);
+        drop(live);
+        std::mem::forget(self);
+    }
+
+    /// There is none.
+    fn changed_nothing<T>(self, answer: T) -> Result<T, StoreError> {
+        std::mem::forget(self);
+        Ok(answer)
+    }
+}
+
+impl<D: Database> Drop for Acting<'_, D> {
+    fn drop(&mut self) {
+        self.node.shared.live.lock().forget();
+    }
+}
+
 impl<D: Database> Node<D> {
     /// A change that has begun, with a node that knows everything.
     async fn begin_change(&self) -> Result<(D::Change, Timestamp), StoreError> {
@@ -59,21 +86,21 @@ impl<D: Database> Node<D> {
         }
     }
 
-    async fn end_change(&self, change: D::Change, statements: Vec<Statement>) -> Result<(), StoreError> {
-        let committed = change.commit(statements).await;
-        let mut live = self.shared.live.lock();
-        match committed {
+    async fn end_change(
+        &self,
+        change: D::Change,
+        statements: Vec<Statement>,
+        acting: Acting<'_, D>,
+    ) -> Result<(), StoreError> {
+        match change.commit(statements).await {
             Committed::Done => {
-                live.version = live.version.saturating_add(1);
+                acting.is_so();
                 Ok(())
             }
-            Committed::Failed(why) => {
-                live.forget();
-                Err(StoreError::Unavailable(why))
-            }
+            Committed::Failed(why) => Err(StoreError::Unavailable(why)),
+            Committed::Rejected(why) => Err(StoreError::Corrupt(why)),
             Committed::Unknown(why) => {
                 tracing::warn!(error = why, "it is not known whether a change was written");
-                live.forget();
                 Err(StoreError::Uncertain)
             }
         }
@@ -89,18 +116,18 @@ impl<D: Database> Ground for Node<D> {
         let (mut change, now) = self.begin_change().await?;
         let scopes = sums(&mut self.shared.live.lock().state, now);
         let found = if scopes.is_empty() { Vec::new() } else { change.sums(&scopes).await.map_err(unavailable)? };
+        let acting = Acting { node: self };
         let acted = {
             let mut live = self.shared.live.lock();
             live.install(&scopes, &found);
             act(&mut live.state, now)
         };
         let (done, statements) = match acted {
+            Ok((done, statements)) if statements.is_empty() => return acting.changed_nothing(Ok(done)),
             Ok(acted) => acted,
-            Err(refused) => return Ok(Err(refused)),
+            Err(refused) => return acting.changed_nothing(Err(refused)),
         };
-        if !statements.is_empty() {
-            self.end_change(change, statements).await?;
-        }
+        self.end_change(change, statements, acting).await?;
         Ok(Ok(done))
     }
 
@@ -159,6 +186,7 @@ impl<D: Database> Ground for Node<D> {
         let found = found.first().map(|found| Found::read(row, found)).transpose()?;
         let scopes: Vec<Scope> = found.iter().flat_map(|found| found.spender.scopes()).collect();
         let sums = change.sums(&scopes).await.map_err(unavailable)?;
+        let acting = Acting { node: self };
         let (acted, shares, node) = {
             let mut live = self.shared.live.lock();
             live.install(&scopes, &sums);
@@ -170,10 +198,10 @@ impl<D: Database> Ground for Node<D> {
         };
         let (done, corrected, statements) = match acted {
             Ok(acted) => acted,
-            Err(refused) => return Ok(Err(refused)),
+            Err(refused) => return acting.changed_nothing(Err(refused)),
         };
         change.correct(node, &corrected, &shares).await.map_err(unavailable)?;
-        self.end_change(change, statements).await?;
+        self.end_change(change, statements, acting).await?;
         Ok(Ok(done))
     }
 

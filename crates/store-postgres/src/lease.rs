@@ -36,7 +36,32 @@ impl<D: Database> Node<D> {
 
     async fn beat(&self) -> Result<(), tollgate_store::StoreError> {
         self.renew().await?;
+        self.fence_silent().await?;
         self.expire_orphans().await
+    }
+
+    /// Gives up nodes that were silent for as long as a lease lasts, by this node's own clock and over more than one look.
+    async fn fence_silent(&self) -> Result<(), tollgate_store::StoreError> {
+        let found = self.shared.database.nodes().await?;
+        let progress = self.shared.clock.read().progress;
+        let silent = {
+            let mut live = self.shared.live.lock();
+            let own = live.identity;
+            live.watched.retain(|seen, _| found.contains(seen));
+            let mut silent = Vec::new();
+            for seen in found.into_iter().filter(|(node, _)| *node != own) {
+                let since = *live.watched.entry(seen).or_insert(progress);
+                if progress.saturating_sub(since) >= LEASE {
+                    silent.push(seen);
+                }
+            }
+            silent
+        };
+        for (node, count) in silent {
+            tracing::warn!(node = node.number.0, "a node has been silent for too long and is given up");
+            self.shared.database.fence(node, count).await?;
+        }
+        Ok(())
     }
 
     /// Asks for the time and the version, and what changed since.

@@ -52,6 +52,8 @@ pub struct Live {
     /// Why the last batch could not be done.
     trouble: Option<String>,
     closed: bool,
+    /// Other nodes, each with the count that it was seen at, and since when.
+    pub watched: HashMap<(Identity, i64), Duration>,
 }
 
 impl Live {
@@ -134,6 +136,7 @@ impl<D: Database> Node<D> {
             attended: false,
             trouble: None,
             closed: false,
+            watched: HashMap::default(),
         };
         let node = Self { shared: Arc::new(Shared { database, live: Mutex::new(live), clock, idle: Notify::new() }) };
         node.catch_up().await?;
@@ -282,6 +285,16 @@ impl<D: Database> Node<D> {
                     return;
                 }
                 Ok(Attempt::Again) => continue,
+                Ok(Attempt::Behind) => match self.catch_up().await {
+                    Ok(()) => continue,
+                    Err(error) => error.to_string(),
+                },
+                Ok(Attempt::Rejected(why)) => {
+                    if let Some(other) = Self::halved(&mut batch, &why) {
+                        Box::pin(self.finish(other)).await;
+                    }
+                    continue;
+                }
                 Err(why) => why,
             };
             self.refuse_impatient(&mut batch, &why);
@@ -309,6 +322,19 @@ impl<D: Database> Node<D> {
         }
     }
 
+    /// Finds the one intent that does not fit, by halves: the second half, while there is one. It alone is refused.
+    fn halved(batch: &mut Vec<Item>, why: &str) -> Option<Vec<Item>> {
+        if batch.len() > 1 {
+            return Some(batch.split_off(batch.len() / 2));
+        }
+        for waiter in batch.drain(..).filter_map(|item| item.waiter) {
+            // A waiter that left does not mind.
+            let _ = waiter.send(Err(StoreError::Corrupt(why.to_owned())));
+        }
+        tracing::error!(error = why, "an intent cannot be written and is dropped; its hold stays until its node ends");
+        None
+    }
+
     async fn attempt(&self, batch: &mut [Item]) -> Result<Attempt, String> {
         let wanted = {
             let live = self.shared.live.lock();
@@ -324,7 +350,6 @@ impl<D: Database> Node<D> {
         }
         let (answers, writes) = {
             let mut live = self.shared.live.lock();
-            let version = loaded.news.as_ref().map_or(wanted.known, |news| news.version);
             if let Some(news) = loaded.news.take() {
                 live.learn(news, loaded.now).map_err(|error| error.to_string())?;
             }
@@ -335,9 +360,10 @@ impl<D: Database> Node<D> {
                 item.intent.correct_spender(&holders);
             }
             let again = batch::wanted(batch.iter().map(|item| &item.intent), &live.state, live.identity, wanted.known);
-            if live.version != version || again != wanted {
-                // Other balances must be locked than those that were.
-                return Ok(Attempt::Again);
+            if live.version != loaded.version || again != wanted {
+                // More must be known first, or other balances locked than those that were.
+                let behind = live.version < loaded.version;
+                return Ok(if behind { Attempt::Behind } else { Attempt::Again });
             }
             let jumped = match self.time(&mut live, loaded.now) {
                 Ok(now) => {
@@ -360,6 +386,7 @@ impl<D: Database> Node<D> {
             match committed.unwrap_or_else(|_| Committed::Unknown("the database did not answer in time".to_owned())) {
                 Committed::Done => {}
                 Committed::Failed(why) => return Err(why),
+                Committed::Rejected(why) => return Ok(Attempt::Rejected(why)),
                 Committed::Unknown(why) => {
                     for item in batch {
                         item.tried = true;
@@ -449,9 +476,16 @@ impl<D: Database> Node<D> {
     }
 }
 
+/// What one try at a batch came to.
 enum Attempt {
+    /// All are answered.
     Answered,
+    /// What was known had changed.
     Again,
+    /// What management knows must be learnt first.
+    Behind,
+    /// Something in it does not fit the database.
+    Rejected(String),
 }
 
 /// What became of an intent whose answer was waited for.

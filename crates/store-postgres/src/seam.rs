@@ -18,12 +18,12 @@ pub struct NodeNumber(pub i32);
 pub struct Boot(pub i64);
 
 /// Bits of a generation's row that a boot counts.
-const COUNTER_BITS: u32 = 30;
+const COUNTER_BITS: u32 = 37;
 
 impl Boot {
-    /// The row of this boot's `count`th generation. There are no more than 2^30 of them.
-    pub fn row(self, count: i64) -> GenerationRow {
-        GenerationRow((self.0 << COUNTER_BITS) | (count & ((1 << COUNTER_BITS) - 1)))
+    /// The row of this boot's `count`th generation. Behind 2^37 of them come rows of no boot, which nobody may reserve.
+    pub const fn row(self, count: i64) -> GenerationRow {
+        if count >> COUNTER_BITS == 0 { GenerationRow((self.0 << COUNTER_BITS) | count) } else { GenerationRow(0) }
     }
 
     /// The boot that a row was counted by.
@@ -33,7 +33,7 @@ impl Boot {
 }
 
 /// Who a node is, from its start to its end or until its lease is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// Its number.
     pub number: NodeNumber,
@@ -118,7 +118,9 @@ pub struct Loaded {
     pub now: Timestamp,
     /// Whether the node is still who it says; if not, nothing else is loaded.
     pub owner: bool,
-    /// Where the node knew an older version: what is new.
+    /// The version of what management knows.
+    pub version: i64,
+    /// Where the node knew a version that is little older: what is new.
     pub news: Option<News>,
     /// The balances, in the order in which they were wanted.
     pub balances: Vec<Parts>,
@@ -159,6 +161,8 @@ pub enum Committed {
     Done,
     /// Nothing of it was written.
     Failed(String),
+    /// Nothing of it was written, nor would it be if it were tried again: something in it does not fit.
+    Rejected(String),
     /// The answer is lost: it is durable, or will be, or nothing of it was written.
     Unknown(String),
 }
@@ -221,13 +225,19 @@ pub trait Database: Send + Sync + 'static {
     /// Becomes a node.
     fn register(&self) -> impl Future<Output = Result<Identity, Broken>> + Send;
 
+    /// All nodes, each with a count that rises whenever it renews its lease.
+    fn nodes(&self) -> impl Future<Output = Result<Vec<(Identity, i64)>, Broken>> + Send;
+
+    /// Takes the lease of a node away whose count still stands there; it can write nothing from then on.
+    fn fence(&self, node: Identity, count: i64) -> impl Future<Output = Result<(), Broken>> + Send;
+
     /// Renews the lease; `false` where it was taken away.
     fn renew(&self, node: Identity) -> impl Future<Output = Result<bool, Broken>> + Send;
 
     /// Gives the lease back.
     fn resign(&self, node: Identity) -> impl Future<Output = Result<(), Broken>> + Send;
 
-    /// Ends the leases that have lapsed, and finds holds that no living node owns, the oldest first, so many at the most.
+    /// Holds that no node owns, the oldest first, so many at the most.
     fn orphans(&self, most: usize) -> impl Future<Output = Result<Vec<(GenerationRow, Hold)>, Broken>> + Send;
 
     /// Locks and loads.

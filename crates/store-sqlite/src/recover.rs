@@ -140,7 +140,7 @@ fn replay(
     low_correction: i64,
 ) -> Result<Timestamp, OpenError> {
     let mut newest = Timestamp::default();
-    let mut lost = Vec::new();
+    let mut in_flight = Vec::new();
     let mut used = db.prepare(FOLD_KEY_USE)?;
     let mut statement = db.prepare(TAIL)?;
     let mut tail = statement.query(params![low_row, epoch])?;
@@ -155,7 +155,7 @@ fn replay(
         let charge = if settled.is_some() {
             Amounts { credits: Usd::from_nanos(row.get(8)?), byok: Usd::from_nanos(row.get(9)?) }
         } else {
-            lost.push((GenerationRow(row.get(0)?), open.clone(), PriceVersion(row.get(6)?)));
+            in_flight.push((GenerationRow(row.get(0)?), open.clone(), PriceVersion(row.get(6)?)));
             open.hold
         };
         let Open { spender, admitted_at, .. } = open;
@@ -183,14 +183,14 @@ fn replay(
         let Correction { spender, admitted_at, amounts } = correction;
         rollups.correct(&spender, admitted_at, PriceVersion(row.get(6)?), amounts);
     }
-    if !lost.is_empty() {
+    if !in_flight.is_empty() {
         tracing::warn!(
-            generations = lost.len(),
+            generations = in_flight.len(),
             "calls were in flight when the last process ended; they are booked as lost"
         );
     }
     let mut writer = Writer::new(db)?;
-    for (row, open, price) in lost {
+    for (row, open, price) in in_flight {
         let settlement = lost(row, open.hold, price);
         Record::Settle { epoch, open, settlement: Box::new(settlement) }.write(&mut writer)?;
     }

@@ -191,8 +191,8 @@ impl Balance {
 
     fn current(&self, kind: MoneyKind, window: WindowKind, now: &Windows) -> Counter {
         let counter = self.counter(kind, window);
-        // A stored window ahead of `now` cannot be: the ledger's clock is never behind what it last saw.
-        if counter.window == now.of(window) { counter } else { Counter::default() }
+        // One ahead of `now` was booked by a node whose clock was read later: what was spent there was spent.
+        if counter.window >= now.of(window) { counter } else { Counter::default() }
     }
 
     fn book(&mut self, spent: Amounts, held: Amounts, windows: &Windows) {

@@ -1,6 +1,5 @@
 //! A batch in one transaction and two round trips: lock and load, then write and commit.
 
-use deadpool_postgres::Object;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row as PgRow};
 use tollgate_domain::generation::GenerationRow;
@@ -11,9 +10,8 @@ use tollgate_domain::{Timestamp, Usd};
 use tollgate_engine::{Corrected, attempts_text, scope};
 use tollgate_store::{Outcome, Settlement};
 
-use super::values::{Together, broken};
-use super::{CONFIG_LOCK, read};
-use crate::lease::LEASE;
+use super::values::{self, Together, broken, text};
+use super::{CONFIG_LOCK, Held, VERSIONS_BEHIND_MAX, read};
 use crate::seam::{Broken, Committed, Ended, Identity, Loaded, Parts, Share, Wanted, Writes};
 
 const OWNER: &str = "SELECT boot FROM nodes WHERE number = $1 FOR UPDATE";
@@ -51,7 +49,7 @@ RETURNING number, spent, held";
 pub const PUT_ONE: &str = "UPDATE balances SET number = $4, spent = $5, held = $6
 WHERE scope = $1 AND id = $2 AND node = $3";
 
-const SEEN: &str = "UPDATE nodes SET seen = $2, lease_until = $2 + $3 WHERE number = $1";
+const SEEN: &str = "UPDATE nodes SET seen = $2, beats = beats + 1 WHERE number = $1";
 
 const PUT: &str = "UPDATE balances b SET number = ($5::bigint[])[w.o * 8 - 7 : w.o * 8],
     spent = ($6::bigint[])[w.o * 8 - 7 : w.o * 8], held = ($7::bigint[])[w.o * 8 - 7 : w.o * 8], used_at = w.used_at
@@ -87,24 +85,18 @@ const ROLLUP: &str = "INSERT INTO rollups AS r
 SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::integer[], $6::bigint[], $7::bigint[],
     $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[])
 ON CONFLICT (hour, key, workspace, price, node) DO UPDATE SET requests = r.requests + excluded.requests,
-    prompt = r.prompt + excluded.prompt, cached = r.cached + excluded.cached,
-    completion = r.completion + excluded.completion, reasoning = r.reasoning + excluded.reasoning,
+    prompt = least(r.prompt::numeric + excluded.prompt, 9223372036854775807)::bigint,
+    cached = least(r.cached::numeric + excluded.cached, 9223372036854775807)::bigint,
+    completion = least(r.completion::numeric + excluded.completion, 9223372036854775807)::bigint,
+    reasoning = least(r.reasoning::numeric + excluded.reasoning, 9223372036854775807)::bigint,
     credits = r.credits + excluded.credits, byok = r.byok + excluded.byok";
 
-/// A transaction that has begun. Dropped before its end, it takes its session with it: nobody else waits for its locks.
+/// A transaction that has begun.
 pub struct Batch {
-    session: Option<Object>,
+    session: Held,
     node: Identity,
     /// Rows of balances that it made.
     fresh: Vec<(Scope, i32)>,
-}
-
-impl Drop for Batch {
-    fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
-            drop(Object::take(session));
-        }
-    }
 }
 
 /// The node whose row a share is in.
@@ -116,7 +108,7 @@ pub const fn place(share: Share, node: Identity) -> i32 {
 }
 
 /// Locks and loads.
-pub async fn begin(session: Object, wanted: &Wanted, missing: Vec<(Scope, i32)>) -> Result<(Batch, Loaded), Broken> {
+pub async fn begin(session: Held, wanted: &Wanted, missing: Vec<(Scope, i32)>) -> Result<(Batch, Loaded), Broken> {
     let mut together = Together::default();
     together.add("BEGIN", vec![]);
     together.add("SELECT FROM (SELECT pg_advisory_xact_lock_shared($1)) AS locked", vec![Box::new(CONFIG_LOCK)]);
@@ -136,9 +128,8 @@ pub async fn begin(session: Object, wanted: &Wanted, missing: Vec<(Scope, i32)>)
     together.add(HOLDS, vec![Box::new(rows.clone())]);
     together.add(ENDED, vec![Box::new(rows)]);
     together.add(read::NOW, vec![]);
-    let mut batch = Batch { session: None, node: wanted.node, fresh: missing };
-    let answers = together.send(&session).await;
-    batch.session = Some(session);
+    let batch = Batch { session, node: wanted.node, fresh: missing };
+    let answers = together.send(batch.session.get()?).await;
     let mut answers = answers.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| broken(&error))?.into_iter();
     let mut next = || answers.next().unwrap_or_default();
     let (_begin, _lock, owner) = (next(), next(), next());
@@ -164,11 +155,10 @@ pub async fn begin(session: Object, wanted: &Wanted, missing: Vec<(Scope, i32)>)
     }
     let mut loaded = read(&locked, &rest, &holds, &ended).map_err(|error| broken(&error))?;
     let (version, now) = read::now(&next())?;
-    loaded.now = now;
-    if version != wanted.known
-        && let Some(session) = &batch.session
-    {
-        loaded.news = Some(read::news_within(session, wanted.known, version).await?);
+    (loaded.now, loaded.version) = (now, version);
+    let behind = version.saturating_sub(wanted.known);
+    if wanted.known > 0 && behind > 0 && behind <= VERSIONS_BEHIND_MAX {
+        loaded.news = Some(read::news_within(batch.session.get()?, wanted.known, version).await?);
     }
     Ok((batch, loaded))
 }
@@ -229,36 +219,31 @@ where
 
 impl Batch {
     /// Writes and commits. Also the rows of balances that it made.
-    pub async fn commit(mut self, writes: &Writes) -> (Committed, Vec<(Scope, i32)>) {
-        let Some(session) = self.session.take() else {
+    pub async fn commit(self, writes: &Writes) -> (Committed, Vec<(Scope, i32)>) {
+        let together = self.statements(writes);
+        let Ok(session) = self.session.get() else {
             return (Committed::Failed("the batch has ended".to_owned()), Vec::new());
         };
-        let mut guard = Self { session: Some(session), node: self.node, fresh: std::mem::take(&mut self.fresh) };
-        let together = self.statements(writes);
-        let Some(session) = &guard.session else { return (Committed::Failed(String::new()), Vec::new()) };
         let mut answers = together.send(session).await;
         let commit = answers.pop();
-        if let Some(error) = answers.into_iter().find_map(Result::err) {
-            // What follows an error in a transaction is not done, and its commit is a rollback. Without an answer, nobody knows.
-            let why = broken(&error).0;
-            let known = error.as_db_error().is_some();
-            return (if known { Committed::Failed(why) } else { Committed::Unknown(why) }, Vec::new());
-        }
-        match commit {
-            Some(Ok(_)) => {
-                // The session goes back to the others.
-                drop(guard.session.take());
-                (Committed::Done, std::mem::take(&mut guard.fresh))
+        let failed = answers.into_iter().find_map(Result::err);
+        let committed = match (failed, commit) {
+            // What follows an error in a transaction is not done, and its commit is a rollback.
+            (Some(error), _) if error.as_db_error().is_some() => values::refused(&error),
+            (None, Some(Ok(_))) => {
+                self.session.rest();
+                return (Committed::Done, self.fresh);
             }
-            Some(Err(error)) => (Committed::Unknown(broken(&error).0), Vec::new()),
-            None => (Committed::Failed("nothing was sent".to_owned()), Vec::new()),
-        }
+            (None, None) => Committed::Failed("nothing was sent".to_owned()),
+            // Without an answer, nobody knows.
+            (Some(error), _) | (None, Some(Err(error))) => Committed::Unknown(broken(&error).0),
+        };
+        (committed, Vec::new())
     }
 
     fn statements(&self, writes: &Writes) -> Together {
         let mut together = Together::default();
-        let lease = i64::try_from(LEASE.as_micros()).unwrap_or(i64::MAX);
-        together.add(SEEN, vec![Box::new(self.node.number.0), Box::new(writes.now.micros()), Box::new(lease)]);
+        together.add(SEEN, vec![Box::new(self.node.number.0), Box::new(writes.now.micros())]);
         if !writes.balances.is_empty() {
             let (words, ids) = read::columns(writes.balances.iter().map(|(scope, ..)| *scope));
             let nodes = column(&writes.balances, |(_, share, ..)| place(*share, self.node));
@@ -335,7 +320,7 @@ pub fn add_correction(together: &mut Together, corrected: &Corrected, at: Timest
             Box::new(correction.admitted_at.micros()),
             Box::new(correction.amounts.credits.nanos()),
             Box::new(correction.amounts.byok.nanos()),
-            Box::new(reason.clone()),
+            Box::new(text(Some(reason))),
             Box::new(at.micros()),
         ],
     );
@@ -382,15 +367,15 @@ fn settlement_columns(rows: &[(Settlement, Open)]) -> Vec<Box<dyn ToSql + Sync +
         token(|tokens| tokens.completion_image),
         column(rows, |(settlement, _)| settlement.facts.streamed),
         column(rows, |(settlement, _)| settlement.facts.cancelled),
-        column(rows, |(settlement, _)| settlement.facts.finish_reason.clone()),
-        column(rows, |(settlement, _)| settlement.facts.native_finish_reason.clone()),
-        column(rows, |(settlement, _)| settlement.facts.upstream_id.clone()),
+        column(rows, |(settlement, _)| text(settlement.facts.finish_reason.as_deref())),
+        column(rows, |(settlement, _)| text(settlement.facts.native_finish_reason.as_deref())),
+        column(rows, |(settlement, _)| text(settlement.facts.upstream_id.as_deref())),
         column(rows, |(settlement, _)| settlement.facts.latency_ms.map(count)),
         column(rows, |(settlement, _)| settlement.facts.generation_ms.map(count)),
-        column(rows, |(settlement, _)| settlement.facts.user_agent.clone()),
-        column(rows, |(settlement, _)| settlement.facts.http_referer.clone()),
-        column(rows, |(settlement, _)| settlement.facts.session_id.clone()),
-        column(rows, |(settlement, _)| attempts_text(&settlement.facts.attempts)),
+        column(rows, |(settlement, _)| text(settlement.facts.user_agent.as_deref())),
+        column(rows, |(settlement, _)| text(settlement.facts.http_referer.as_deref())),
+        column(rows, |(settlement, _)| text(settlement.facts.session_id.as_deref())),
+        column(rows, |(settlement, _)| text(attempts_text(&settlement.facts.attempts).as_deref())),
         column(rows, |(settlement, _)| settlement.facts.credential.map(|credential| credential.0)),
     ]
 }

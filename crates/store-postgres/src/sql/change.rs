@@ -1,51 +1,32 @@
 //! A change of what management knows, alone under the configuration's lock.
 
-use deadpool_postgres::Object;
 use tollgate_domain::Timestamp;
 use tollgate_domain::ledger::{Balance, Scope};
 use tollgate_domain::time::Windows;
 use tollgate_engine::{Corrected, Row, Statement, Value, scope_columns};
 
 use super::batch::{self, place};
-use super::values::{Bound, Together, broken, dialect};
-use super::{CHANNEL, CONFIG_LOCK, read};
+use super::values::{self, Bound, Together, broken, dialect};
+use super::{ANSWER_TIMEOUT, CHANNEL, CONFIG_LOCK, Held, read};
 use crate::seam::{Broken, Change, Committed, Identity, News, Share};
 
-/// A transaction that is dropped before its end takes its session with it.
+/// A transaction that is alone.
 pub struct SqlChange {
-    session: Option<Object>,
+    session: Held,
     now: Timestamp,
     version: i64,
 }
 
-impl Drop for SqlChange {
-    fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
-            drop(Object::take(session));
-        }
-    }
-}
-
 impl SqlChange {
-    pub async fn begin(session: Object) -> Result<Self, Broken> {
+    pub async fn begin(session: Held) -> Result<Self, Broken> {
         let mut together = Together::default();
         together.add("BEGIN", vec![]);
         together.add("SELECT FROM (SELECT pg_advisory_xact_lock($1)) AS locked", vec![Box::new(CONFIG_LOCK)]);
         together.add(read::NOW, vec![]);
-        let mut begun = Self { session: None, now: Timestamp::default(), version: 0 };
-        let mut answers = together.send(&session).await;
-        begun.session = Some(session);
-        let failed = answers.iter_mut().find_map(|answer| answer.as_ref().err().map(broken));
-        if let Some(failed) = failed {
-            return Err(failed);
-        }
-        let last = answers.pop().and_then(Result::ok).unwrap_or_default();
-        (begun.version, begun.now) = read::now(&last)?;
-        Ok(begun)
-    }
-
-    fn session(&self) -> Result<&Object, Broken> {
-        self.session.as_ref().ok_or_else(|| Broken("the change has ended".to_owned()))
+        let answers = together.send(session.get()?).await;
+        let mut answers = answers.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| broken(&error))?;
+        let (version, now) = read::now(&answers.pop().unwrap_or_default())?;
+        Ok(Self { session, now, version })
     }
 }
 
@@ -58,17 +39,17 @@ impl Change for SqlChange {
         if since == self.version {
             return Ok(None);
         }
-        read::news_within(self.session()?, since, self.version).await.map(Some)
+        read::news_within(self.session.get()?, since, self.version).await.map(Some)
     }
 
     async fn sums(&mut self, scopes: &[Scope]) -> Result<Vec<(Balance, Option<Timestamp>)>, Broken> {
         let (words, ids) = read::columns(scopes.iter().copied());
-        let rows = self.session()?.query(read::SUMS, &[&words, &ids]).await.map_err(|error| broken(&error))?;
+        let rows = self.session.get()?.query(read::SUMS, &[&words, &ids]).await.map_err(|error| broken(&error))?;
         read::sums(&rows, scopes)
     }
 
     async fn query(&mut self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, Broken> {
-        read::query(self.session()?, sql, &values).await
+        read::query(self.session.get()?, sql, &values).await
     }
 
     async fn correct(
@@ -77,7 +58,7 @@ impl Change for SqlChange {
         corrected: &Corrected,
         shares: &[(Scope, Share)],
     ) -> Result<(), Broken> {
-        let session = self.session()?;
+        let session = self.session.get()?;
         let booked = async {
             let windows = Windows::at(corrected.correction.admitted_at);
             for (scope, share) in shares {
@@ -100,8 +81,8 @@ impl Change for SqlChange {
         booked.await.map_err(|error| broken(&error))
     }
 
-    async fn commit(mut self, statements: Vec<Statement>) -> Committed {
-        let Some(session) = self.session.take() else { return Committed::Failed("the change has ended".to_owned()) };
+    async fn commit(self, statements: Vec<Statement>) -> Committed {
+        let Ok(session) = self.session.get() else { return Committed::Failed("the change has ended".to_owned()) };
         let written = async {
             // Triggers stamp what follows with the new version.
             session.execute("UPDATE config SET version = version + 1", &[]).await?;
@@ -114,17 +95,18 @@ impl Change for SqlChange {
             }
             session.batch_execute(&format!("NOTIFY {CHANNEL}")).await
         };
-        if let Err(error) = written.await {
-            // Nothing was committed, and the session does not come back.
-            drop(Object::take(session));
-            return Committed::Failed(broken(&error).0);
+        match tokio::time::timeout(ANSWER_TIMEOUT, written).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return values::refused(&error),
+            Err(_) => return Committed::Failed("the database did not answer in time".to_owned()),
         }
-        match session.batch_execute("COMMIT").await {
-            Ok(()) => Committed::Done,
-            Err(error) => {
-                drop(Object::take(session));
-                Committed::Unknown(broken(&error).0)
+        match tokio::time::timeout(ANSWER_TIMEOUT, session.batch_execute("COMMIT")).await {
+            Ok(Ok(())) => {
+                self.session.rest();
+                Committed::Done
             }
+            Ok(Err(error)) => Committed::Unknown(broken(&error).0),
+            Err(_) => Committed::Unknown("the database did not answer in time".to_owned()),
         }
     }
 }

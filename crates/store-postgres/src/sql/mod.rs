@@ -41,6 +41,12 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a session may take to begin.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a node waits for an answer: longer than the server may take to give up by itself.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
+/// Versions that a batch catches up with while it holds its locks; with more it lets go of them first.
+const VERSIONS_BEHIND_MAX: i64 = 16;
+/// What nodes must agree on to count together: which scopes are limited, and how balances are summed.
+const PROTOCOL: i64 = 1;
 /// Sessions for batches: the one that is at work, and one for when that was lost.
 const LEDGER_SESSIONS: usize = 2;
 /// Sessions for changes and questions.
@@ -83,6 +89,59 @@ async fn session(pool: &Pool) -> Result<Object, Broken> {
     })
 }
 
+/// A session in the middle of something. Dropped before its end it is closed: the server then ends what was begun.
+pub struct Held(Option<Object>);
+
+impl Held {
+    async fn of(pool: &Pool) -> Result<Self, Broken> {
+        session(pool).await.map(|session| Self(Some(session)))
+    }
+
+    fn get(&self) -> Result<&Object, Broken> {
+        self.0.as_ref().ok_or_else(ended)
+    }
+
+    fn get_mut(&mut self) -> Result<&mut Object, Broken> {
+        self.0.as_mut().ok_or_else(ended)
+    }
+
+    /// It is at rest, and goes back to the others.
+    fn rest(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(session) = self.0.take() {
+            drop(Object::take(session));
+        }
+    }
+}
+
+fn ended() -> Broken {
+    Broken("the session has ended".to_owned())
+}
+
+/// No answer is waited for longer than this: a peer that is gone need not say so.
+async fn in_time<T>(answer: impl Future<Output = Result<T, Broken>>) -> Result<T, Broken> {
+    let late = || Broken("the database did not answer in time".to_owned());
+    tokio::time::timeout(ANSWER_TIMEOUT, answer).await.map_err(|_| late())?
+}
+
+impl Sql {
+    /// Something short, on a session for management.
+    async fn ask<T>(&self, what: impl AsyncFnOnce(&mut Object) -> Result<T, Broken>) -> Result<T, Broken> {
+        in_time(async {
+            let mut held = Held::of(&self.management).await?;
+            let answer = what(held.get_mut()?).await?;
+            held.rest();
+            Ok(answer)
+        })
+        .await
+    }
+}
+
 impl Database for Sql {
     type Batch = Batch;
     type Change = SqlChange;
@@ -92,33 +151,42 @@ impl Database for Sql {
     }
 
     async fn register(&self) -> Result<Identity, Broken> {
-        node::register(session(&self.management).await?).await
+        self.ask(async |session| node::register(session).await).await
+    }
+
+    async fn nodes(&self) -> Result<Vec<(Identity, i64)>, Broken> {
+        self.ask(async |session| node::nodes(session).await).await
+    }
+
+    async fn fence(&self, node: Identity, count: i64) -> Result<(), Broken> {
+        self.ask(async |session| node::fence(session, node, count).await).await
     }
 
     async fn renew(&self, node: Identity) -> Result<bool, Broken> {
-        node::renew(&session(&self.management).await?, node).await
+        self.ask(async |session| node::renew(session, node).await).await
     }
 
     async fn resign(&self, node: Identity) -> Result<(), Broken> {
-        node::resign(&session(&self.management).await?, node).await
+        self.ask(async |session| node::resign(session, node).await).await
     }
 
     async fn orphans(&self, most: usize) -> Result<Vec<(tollgate_domain::generation::GenerationRow, Hold)>, Broken> {
-        node::orphans(&session(&self.management).await?, most).await
+        self.ask(async |session| node::orphans(session, most).await).await
     }
 
     async fn begin(&self, wanted: &Wanted) -> Result<(Batch, Loaded), Broken> {
-        let session = session(&self.ledger).await?;
         let missing = {
             let present = self.present.lock();
             let rows = wanted.scopes.iter().map(|(scope, share)| (*scope, batch::place(*share, wanted.node)));
             rows.filter(|row| !present.contains(row)).collect()
         };
-        batch::begin(session, wanted, missing).await
+        in_time(async { batch::begin(Held::of(&self.ledger).await?, wanted, missing).await }).await
     }
 
     async fn commit(&self, batch: Batch, writes: &Writes) -> Committed {
-        let (committed, fresh) = batch.commit(writes).await;
+        let late = || (Committed::Unknown("the database did not answer in time".to_owned()), Vec::new());
+        let committed = tokio::time::timeout(ANSWER_TIMEOUT, batch.commit(writes)).await;
+        let (committed, fresh) = committed.unwrap_or_else(|_| late());
         if committed == Committed::Done {
             self.present.lock().extend(fresh);
         }
@@ -126,11 +194,11 @@ impl Database for Sql {
     }
 
     async fn change(&self) -> Result<SqlChange, Broken> {
-        SqlChange::begin(session(&self.management).await?).await
+        in_time(async { SqlChange::begin(Held::of(&self.management).await?).await }).await
     }
 
     async fn news(&self, since: i64) -> Result<News, Broken> {
-        read::news(&session(&self.management).await?, since).await
+        self.ask(async |session| read::news(session, since).await).await
     }
 
     async fn changed(&self) {
@@ -138,10 +206,10 @@ impl Database for Sql {
     }
 
     async fn glimpse(&self, scopes: &[Scope]) -> Result<Glimpse, Broken> {
-        read::glimpse(&session(&self.management).await?, scopes).await
+        self.ask(async |session| read::glimpse(session, scopes).await).await
     }
 
     async fn query(&self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, Broken> {
-        read::query(&session(&self.management).await?, sql, &values).await
+        self.ask(async |session| read::query(session, sql, &values).await).await
     }
 }

@@ -12,12 +12,13 @@ use tollgate_domain::workspace::WorkspaceId;
 use tollgate_domain::{Timestamp, Usd};
 use tollgate_engine::{Row, SOURCES, Value, scope, scope_columns};
 
+use super::PROTOCOL;
 use super::values::{self, Bound, Together, broken};
 use crate::seam::{Broken, Glimpse, Hold, News};
 
 /// The version of what management knows, and the clock, never before what any node has seen.
-pub const NOW: &str = "SELECT version, greatest((extract(epoch FROM clock_timestamp()) * 1000000)::bigint,
-    (SELECT coalesce(max(seen), 0) FROM nodes))
+pub const NOW: &str = "SELECT version, greatest(ledger_clock(),
+    (SELECT coalesce(max(seen), 0) FROM nodes)), protocol
 FROM config";
 
 /// All rows of some balances.
@@ -29,8 +30,12 @@ const REMOVED: &str = "SELECT source, old FROM removed WHERE changed > $1 ORDER 
 /// Reads [`NOW`].
 pub fn now(rows: &[PgRow]) -> Result<(i64, Timestamp), Broken> {
     let row = rows.first().ok_or_else(|| Broken("the database has lost its configuration".to_owned()))?;
-    let read = || Ok::<_, Error>((row.try_get(0)?, Timestamp::from_micros(row.try_get(1)?)));
-    read().map_err(|error| broken(&error))
+    let read = || Ok::<_, Error>((row.try_get(0)?, Timestamp::from_micros(row.try_get(1)?), row.try_get::<_, i64>(2)?));
+    let (version, now, protocol) = read().map_err(|error| broken(&error))?;
+    if protocol != PROTOCOL {
+        return Err(Broken(format!("the nodes count by protocol {protocol} now, and this release by {PROTOCOL}")));
+    }
+    Ok((version, now))
 }
 
 /// Scopes as columns.

@@ -13,7 +13,7 @@ use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Error, Row as PgRow};
 use tollgate_engine::{Row, Value};
 
-use crate::seam::Broken;
+use crate::seam::{Broken, Committed};
 
 /// A value on its way into PostgreSQL.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl ToSql for Bound<'_> {
             (Value::Integer(number), &Type::BOOL) => (*number != 0).to_sql(ty, out),
             (Value::Integer(number), &Type::INT4) => i32::try_from(*number)?.to_sql(ty, out),
             (Value::Integer(number), &Type::INT8) => number.to_sql(ty, out),
-            (Value::Text(text), _) if <&str as ToSql>::accepts(ty) => text.to_sql(ty, out),
+            (Value::Text(words), _) if <&str as ToSql>::accepts(ty) => text(Some(words)).to_sql(ty, out),
             (Value::Blob(bytes), &Type::BYTEA) => bytes.to_sql(ty, out),
             (value, ty) => Err(format!("{value:?} is no {ty}").into()),
         }
@@ -37,6 +37,19 @@ impl ToSql for Bound<'_> {
     }
 
     to_sql_checked!();
+}
+
+/// Text as PostgreSQL takes it: everything but the one character that it does not.
+pub fn text(words: Option<&str>) -> Option<String> {
+    words.map(|words| words.replace('\0', "\u{fffd}"))
+}
+
+/// What a transaction came to that an error of the database ended.
+pub fn refused(error: &Error) -> Committed {
+    let class = error.code().map(|code| code.code().get(..2).unwrap_or_default().to_owned());
+    let why = broken(error).0;
+    // A value out of range, or one that contradicts what is there: it would be so again.
+    if matches!(class.as_deref(), Some("22" | "23")) { Committed::Rejected(why) } else { Committed::Failed(why) }
 }
 
 /// The statement with its places as PostgreSQL writes them: `$1` for `?1`.

@@ -18,6 +18,7 @@ mod once;
 mod openapi;
 mod organization;
 mod patience;
+mod postgres;
 mod races;
 mod raises;
 mod rates;

@@ -18,8 +18,10 @@ use tollgate_domain::pricing::{Bound, Cost, OutputCap};
 use tollgate_domain::time::{LimitReset, WindowKind, Windows};
 use tollgate_domain::workspace::WorkspaceId;
 use tollgate_domain::{Key, KeyHash, KeyId, Price, Timestamp, Usd};
-use tollgate_store::{Actor, Admission, KeyStore, Ledger, Outcome, Reserve, Settlement, SettlementFacts};
-use tollgate_store_sqlite::{Durability, Options, SqliteStore};
+use tollgate_store::{Actor, Admission, Outcome, Reserve, Settlement, SettlementFacts, Store};
+use tollgate_store_sqlite::{Durability, Options};
+
+use crate::postgres::Database;
 
 fn stories() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../scenarios")
@@ -128,15 +130,56 @@ impl Subject for PureBook {
     }
 }
 
-struct Engine {
-    store: SqliteStore,
+/// What an engine stands on: a database, and its clock.
+trait Base: Sized {
+    async fn new(at: Timestamp) -> (Self, Arc<dyn Store>);
+    async fn tick(&self, by: Duration);
+}
+
+struct File {
     clock: Arc<ManualClock>,
-    keys: HashMap<String, KeyId>,
-    rows: HashMap<String, GenerationRow>,
     _folder: tempfile::TempDir,
 }
 
-impl Engine {
+impl Base for File {
+    async fn new(at: Timestamp) -> (Self, Arc<dyn Store>) {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(&at.to_string()));
+        let store = tollgate_store_sqlite::open(Options {
+            path: folder.path().join("tollgate.db"),
+            durability: Durability::Process,
+            clock: Arc::clone(&clock) as _,
+            seed: [7; 32],
+            refuse_commits: None,
+        });
+        (Self { clock, _folder: folder }, Arc::new(store.unwrap()))
+    }
+
+    async fn tick(&self, by: Duration) {
+        self.clock.advance(by);
+    }
+}
+
+impl Base for Database {
+    async fn new(at: Timestamp) -> (Self, Arc<dyn Store>) {
+        let database = Self::new(at).await;
+        let store = database.open().await;
+        (database, Arc::new(store))
+    }
+
+    async fn tick(&self, by: Duration) {
+        self.tick(by).await;
+    }
+}
+
+struct Engine<B> {
+    base: B,
+    store: Arc<dyn Store>,
+    keys: HashMap<String, KeyId>,
+    rows: HashMap<String, GenerationRow>,
+}
+
+impl<B: Base> Engine<B> {
     async fn change(&self, key: &str, change: KeyChange) {
         self.store.update_key(&KeyHash::of(key), change, &Actor::Operator).await.unwrap().unwrap();
     }
@@ -155,18 +198,10 @@ impl Engine {
     }
 }
 
-impl Subject for Engine {
+impl<B: Base> Subject for Engine<B> {
     async fn new(at: Timestamp) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(ManualClock::at(&at.to_string()));
-        let store = tollgate_store_sqlite::open(Options {
-            path: folder.path().join("tollgate.db"),
-            durability: Durability::Process,
-            clock: Arc::clone(&clock) as _,
-            seed: [7; 32],
-            refuse_commits: None,
-        });
-        Self { store: store.unwrap(), clock, keys: HashMap::new(), rows: HashMap::new(), _folder: folder }
+        let (base, store) = B::new(at).await;
+        Self { base, store, keys: HashMap::new(), rows: HashMap::new() }
     }
     async fn key(&mut self, name: &str, limit: Option<Usd>, reset: Option<LimitReset>) {
         let view = self.store.create_keys(vec![new_key(name, limit, reset)], Actor::Operator.into()).await.unwrap();
@@ -199,7 +234,7 @@ impl Subject for Engine {
         self.change(key, KeyChange { disabled: Some(disabled), ..KeyChange::default() }).await;
     }
     async fn tick(&mut self, seconds: u64) {
-        self.clock.advance(Duration::from_secs(seconds));
+        self.base.tick(Duration::from_secs(seconds)).await;
     }
     async fn balance(&mut self, key: &str) -> (Usd, Option<Usd>) {
         let view = self.store.key(&KeyHash::of(key)).await.unwrap().unwrap();
@@ -306,7 +341,12 @@ async fn the_stories_hold_on_the_pure_book() {
 
 #[tokio::test]
 async fn the_stories_hold_on_the_engine() {
-    tell_all::<Engine>(&stories()).await;
+    tell_all::<Engine<File>>(&stories()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stories_hold_on_postgresql() {
+    tell_all::<Engine<Database>>(&stories()).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,101 @@
+//! The engine for many nodes on a server of its own: the conformance suite, and what only this engine can do wrong.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use testkit::ManualClock;
+use testkit::postgres::Cluster;
+use tokio_postgres::{Client, NoTls};
+use tollgate_domain::Timestamp;
+use tollgate_store::conformance::{Engine, check};
+use tollgate_store_postgres::{OpenError, Options, PostgresStore};
+
+/// A database of the shared server, whose clock moves when it is told to.
+pub struct Database {
+    pub url: String,
+    clock: Arc<ManualClock>,
+    client: Client,
+}
+
+impl Database {
+    pub async fn new(at: Timestamp) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("tollgate_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let url = Cluster::shared().create_database(&name).await;
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+        #[expect(clippy::disallowed_methods, reason = "it ends with its client")]
+        tokio::spawn(connection);
+        let database = Self { url, clock: Arc::new(ManualClock::at(&at.to_string())), client };
+        database.open().await.close().await.unwrap();
+        let script = "CREATE TABLE test_clock (at BIGINT NOT NULL); INSERT INTO test_clock VALUES (0);
+            CREATE OR REPLACE FUNCTION ledger_clock() RETURNS BIGINT LANGUAGE sql VOLATILE AS $$ SELECT at FROM test_clock $$";
+        database.client.batch_execute(script).await.unwrap();
+        database.tell_time().await;
+        database
+    }
+
+    pub async fn try_open(&self) -> Result<PostgresStore, OpenError> {
+        let now = Timestamp::default();
+        let options = Options { url: self.url.clone(), seed: [7; 32], now, without_fsync: true };
+        tollgate_store_postgres::open(options, Arc::clone(&self.clock) as _).await
+    }
+
+    pub async fn open(&self) -> PostgresStore {
+        self.try_open().await.unwrap()
+    }
+
+    pub async fn tick(&self, by: Duration) {
+        self.clock.advance(by);
+        self.tell_time().await;
+    }
+
+    async fn tell_time(&self) {
+        let at = tollgate_store::Clock::read(&*self.clock).wall.micros();
+        self.client.execute("UPDATE test_clock SET at = $1", &[&at]).await.unwrap();
+    }
+}
+
+impl Engine for Database {
+    type Store = PostgresStore;
+
+    async fn new(at: Timestamp) -> Self {
+        Self::new(at).await
+    }
+
+    async fn open(&self) -> PostgresStore {
+        self.open().await
+    }
+
+    async fn close(&self, store: PostgresStore) {
+        store.close().await.unwrap();
+    }
+
+    fn advance(&self, by: Duration) {
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(self.tick(by)));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_engine_conforms_on_postgresql() {
+    check::<Database>().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_flush_is_refused() {
+    let database = Database::new(Timestamp::parse_utc("2026-01-01T00:00:00Z").unwrap()).await;
+    let options = Options { url: database.url.clone(), seed: [7; 32], now: Timestamp::default(), without_fsync: false };
+    let opened = tollgate_store_postgres::open(options, Arc::clone(&database.clock) as _).await;
+    assert!(matches!(opened, Err(OpenError::Unsafe(_))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_another_release_is_refused_on_postgresql() {
+    let database = Database::new(Timestamp::parse_utc("2026-01-01T00:00:00Z").unwrap()).await;
+    database.client.batch_execute("INSERT INTO migrations (number, checksum) VALUES (9999, 'x')").await.unwrap();
+    assert!(matches!(database.try_open().await, Err(OpenError::Newer)));
+    database.client.batch_execute("DELETE FROM migrations WHERE number = 9999").await.unwrap();
+    database.client.batch_execute("UPDATE migrations SET checksum = 'another'").await.unwrap();
+    assert!(matches!(database.try_open().await, Err(OpenError::Altered(1))));
+}
