@@ -15,7 +15,7 @@ use tollgate_domain::{KeyHash, KeyId, Price, Usd};
 use tollgate_store::{
     Actor, Admission, Ledger, Outcome, Reserve, Settlement, SettlementFacts, Store, SystemClock, WorkspaceRef,
 };
-use tollgate_store_sqlite::{Durability, Options, SqliteStore};
+use tollgate_store_sqlite::{Durability, Options};
 
 use crate::window::{Tally, Window};
 

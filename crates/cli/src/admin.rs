@@ -8,14 +8,19 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
 use tollgate_app::App;
-use tollgate_domain::Timestamp;
 use tollgate_domain::key::{ManagementKey, ManagementKeyId, Powers};
-use tollgate_store::{Actor, WorkspaceRef};
+use tollgate_domain::money::Excess;
+use tollgate_domain::{KeyHash, Timestamp, Usd};
+use tollgate_store::{Actor, StoreError, WorkspaceRef};
 use uuid::Uuid;
 
+use crate::commands::doctor::Diagnosis;
 use crate::failure::{Failure, Kind};
+use crate::storage::Storage;
 
 /// Until a command has asked and was told.
 const CONVERSATION_TIMEOUT: Duration = Duration::from_secs(30);
@@ -49,6 +54,25 @@ pub enum Ask {
         /// Its number.
         id: i64,
     },
+    /// Whether the ledger adds up.
+    Examine {
+        /// Whether balances that do not are written anew.
+        repair: bool,
+        /// Whether the clock is taken as it is.
+        accept_clock: bool,
+    },
+    /// A copy of the database.
+    Backup {
+        /// The file to write.
+        path: PathBuf,
+    },
+    /// What was spent since a copy was made, and whether that was all.
+    OpenAdmission {
+        /// Hashes of keys, and USD.
+        spent: Vec<(String, String)>,
+        /// Whether admission opens.
+        accept: bool,
+    },
 }
 
 /// What it is told.
@@ -71,6 +95,25 @@ pub enum Tell {
     Revoked {
         /// Whether there was.
         found: bool,
+    },
+    /// What the doctor saw.
+    Examined {
+        /// It.
+        diagnosis: Diagnosis,
+    },
+    /// How far it is; more follows.
+    Progress {
+        /// What is left.
+        left: i32,
+        /// All there is.
+        all: i32,
+    },
+    /// The copy is whole.
+    BackedUp,
+    /// Whether calls are admitted.
+    Admission {
+        /// Whether they are.
+        open: bool,
     },
     /// It could not be done.
     Failed {
@@ -113,9 +156,57 @@ impl From<ManagementKey> for ManagementKeyLine {
     }
 }
 
+/// Looks whether a ledger adds up.
+pub async fn examine(storage: &Storage, repair: bool, accept_clock: bool) -> Tell {
+    let examined = async {
+        if accept_clock {
+            storage.accept_clock().await?;
+        }
+        let report = if repair { storage.mend().await? } else { storage.examine().await? };
+        Ok::<_, StoreError>(Diagnosis::of(report, storage.damage().await?))
+    };
+    match examined.await {
+        Ok(diagnosis) => Tell::Examined { diagnosis },
+        Err(error) => Tell::Failed { why: error.to_string() },
+    }
+}
+
+/// Copies a database.
+pub async fn backup(storage: &Storage, path: &Path, step: impl FnMut(i32, i32) + Send + 'static) -> Tell {
+    match storage.backup(path, step).await {
+        Ok(()) => Tell::BackedUp,
+        Err(error) => Tell::Failed { why: error.to_string() },
+    }
+}
+
+/// Books what was spent since a copy was made, and opens admission if that was all.
+pub async fn open_admission(storage: &Storage, spent: &[(String, String)], accept: bool) -> Tell {
+    let opened = async {
+        for (hash, usd) in spent {
+            let parsed = KeyHash::parse(hash).zip(Usd::parse(usd, Excess::Refuse).ok());
+            let (key, amount) = parsed.ok_or_else(|| format!("`{hash}={usd}` cannot be read"))?;
+            let known = storage.charge_key(&key, amount).await.map_err(|error| error.to_string())?;
+            if !known {
+                return Err(format!("there is no key {hash}; what stands before it was entered"));
+            }
+        }
+        if accept {
+            storage.open_admission().await.map_err(|error| error.to_string())?;
+        }
+        storage.is_closed().await.map_err(|error| error.to_string())
+    };
+    match opened.await {
+        Ok(closed) => Tell::Admission { open: !closed },
+        Err(why) => Tell::Failed { why },
+    }
+}
+
 /// Does what is asked.
 pub async fn perform(app: &App, ask: Ask) -> Tell {
     let done = match ask {
+        Ask::Examine { .. } | Ask::Backup { .. } | Ask::OpenAdmission { .. } => {
+            Err("this is asked of the database itself".to_owned())
+        }
         Ask::ListManagementKeys => app
             .management_keys()
             .await
@@ -160,7 +251,7 @@ async fn create(
 ///
 /// # Errors
 /// Nobody answers at its socket.
-pub async fn ask(database: &Path, ask: &Ask) -> Result<Tell, Failure> {
+pub async fn ask(database: &Path, ask: &Ask, mut progress: impl FnMut(i32, i32)) -> Result<Tell, Failure> {
     let path = socket_path(database);
     let unreachable = |error: std::io::Error| {
         let fact = format!("the database is in use, and its owner does not answer at {}: {error}", path.display());
@@ -170,10 +261,17 @@ pub async fn ask(database: &Path, ask: &Ask) -> Result<Tell, Failure> {
     let (reading, mut writing) = stream.into_split();
     let line = serde_json::to_string(ask).unwrap_or_default();
     writing.write_all(format!("{line}\n").as_bytes()).await.map_err(unreachable)?;
-    let mut told = String::new();
-    BufReader::new(reading).read_line(&mut told).await.map_err(unreachable)?;
-    serde_json::from_str(&told)
-        .map_err(|error| Failure::new(Kind::Failed, format!("the server's answer cannot be read: {error}")))
+    let mut reading = BufReader::new(reading);
+    loop {
+        let mut told = String::new();
+        reading.read_line(&mut told).await.map_err(unreachable)?;
+        let told = serde_json::from_str(&told)
+            .map_err(|error| Failure::new(Kind::Failed, format!("the server's answer cannot be read: {error}")))?;
+        match told {
+            Tell::Progress { left, all } => progress(left, all),
+            told => return Ok(told),
+        }
+    }
 }
 
 /// The bound socket; removed when it is dropped.
@@ -200,14 +298,11 @@ impl Listener {
     }
 
     /// Answers, one connection after another; none may keep the next one waiting for long.
-    pub async fn serve(self, app: App) {
+    pub async fn serve(self, app: App, storage: Storage) {
         loop {
             let conversed = match self.listener.accept().await {
                 Err(error) => Err(error),
-                Ok((stream, _)) => match tokio::time::timeout(CONVERSATION_TIMEOUT, converse(stream, &app)).await {
-                    Ok(conversed) => conversed,
-                    Err(_) => Err(std::io::ErrorKind::TimedOut.into()),
-                },
+                Ok((stream, _)) => converse(stream, &app, &storage).await,
             };
             if let Err(error) = conversed {
                 tracing::warn!(%error, "a command broke off");
@@ -224,16 +319,44 @@ impl Drop for Listener {
     }
 }
 
-async fn converse(stream: UnixStream, app: &App) -> std::io::Result<()> {
+async fn converse(stream: UnixStream, app: &App, storage: &Storage) -> std::io::Result<()> {
     let (reading, mut writing) = stream.into_split();
     let mut asked = String::new();
-    BufReader::new(reading.take(ASK_BYTES_MAX)).read_line(&mut asked).await?;
+    let mut reading = BufReader::new(reading.take(ASK_BYTES_MAX));
+    in_time(reading.read_line(&mut asked)).await?;
     let told = match serde_json::from_str(&asked) {
-        Ok(ask) => perform(app, ask).await,
+        // These take as long as the database is large.
+        Ok(Ask::Backup { path }) => {
+            let (report, mut reports) = mpsc::channel(1);
+            let step = move |left, all| {
+                // One that is not read in time is not missed.
+                let _ = report.try_send((left, all));
+            };
+            let copied = backup(storage, &path, step);
+            let mut copied = std::pin::pin!(copied);
+            loop {
+                tokio::select! {
+                    told = &mut copied => break told,
+                    Some((left, all)) = reports.recv() => tell(&mut writing, &Tell::Progress { left, all }).await?,
+                }
+            }
+        }
+        Ok(Ask::Examine { repair, accept_clock }) => examine(storage, repair, accept_clock).await,
+        Ok(Ask::OpenAdmission { spent, accept }) => open_admission(storage, &spent, accept).await,
+        Ok(ask) => in_time(async { Ok(perform(app, ask).await) }).await?,
         Err(error) => Tell::Failed { why: error.to_string() },
     };
-    let line = serde_json::to_string(&told).unwrap_or_default();
-    writing.write_all(format!("{line}\n").as_bytes()).await
+    tell(&mut writing, &told).await
+}
+
+async fn tell(writing: &mut OwnedWriteHalf, told: &Tell) -> std::io::Result<()> {
+    let line = serde_json::to_string(told).unwrap_or_default();
+    in_time(writing.write_all(format!("{line}\n").as_bytes())).await
+}
+
+async fn in_time<T>(done: impl Future<Output = std::io::Result<T>>) -> std::io::Result<T> {
+    let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
+    tokio::time::timeout(CONVERSATION_TIMEOUT, done).await.map_err(late)?
 }
 
 fn socket_path(database: &Path) -> PathBuf {

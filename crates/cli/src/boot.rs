@@ -11,12 +11,12 @@ use tollgate_app::{App, OsRandom, Random, Settings, StartError};
 use tollgate_domain::KeySecret;
 use tollgate_gateway::{Gateway, Limits, NoSteps, Steps, Tasks};
 use tollgate_http::{Api, HttpLimits, Server, tls_config};
-use tollgate_store::{Clock, Store, SystemClock};
-use tollgate_store_sqlite::{OpenError, Options, SqliteStore};
+use tollgate_store::{Clock, SystemClock};
 
 use crate::admin;
 use crate::config::Config;
 use crate::failure::{Failure, Kind};
+use crate::storage::Storage;
 use crate::vault;
 
 /// What a test puts in the place of the real thing.
@@ -27,13 +27,21 @@ pub struct Parts {
     pub steps: Arc<dyn Steps>,
     /// While true every commit fails as on a broken disk.
     pub refuse_commits: Option<Arc<AtomicBool>>,
+    /// Whether a PostgreSQL server that does not flush will do.
+    pub without_fsync: bool,
     /// Limits of the data path that the configuration does not name.
     pub limits: Limits,
 }
 
 impl Default for Parts {
     fn default() -> Self {
-        Self { clock: Arc::new(SystemClock), steps: Arc::new(NoSteps), refuse_commits: None, limits: Limits::default() }
+        Self {
+            clock: Arc::new(SystemClock),
+            steps: Arc::new(NoSteps),
+            refuse_commits: None,
+            without_fsync: false,
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -47,38 +55,11 @@ pub struct Booted {
     pub app: App,
     /// The first management key, if this start made it.
     pub first_management_key: Option<KeySecret>,
-    store: SqliteStore,
+    storage: Storage,
     server: Server,
     grace: Duration,
     settle_wait: Duration,
     admin: Option<admin::Listener>,
-}
-
-/// Opens the database of a configuration.
-///
-/// # Errors
-/// It cannot be opened.
-pub fn open_store(config: &Config, parts: &Parts) -> Result<SqliteStore, Failure> {
-    let path = config.database.sqlite_path()?;
-    let seed = OsRandom.bytes().map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
-    let options = Options {
-        path: path.clone(),
-        durability: config.database.durability(),
-        clock: Arc::clone(&parts.clock),
-        seed,
-        refuse_commits: parts.refuse_commits.clone(),
-    };
-    tollgate_store_sqlite::open(options).map_err(|error| {
-        let fact = format!("{}: {error}", path.display());
-        let next = match &error {
-            OpenError::InUse => "stop the other process, or give this one another database.url",
-            OpenError::Newer => "start the release that wrote it, or a later one",
-            OpenError::Altered(_) | OpenError::Damaged(_) => "restore a backup; the file was left as it is",
-            OpenError::Sqlite(_) | OpenError::Thread(_) => "check that the folder exists and can be written to",
-        };
-        let kind = if matches!(error, OpenError::InUse) { Kind::Unreachable } else { Kind::Failed };
-        Failure::new(kind, fact).next(next)
-    })
 }
 
 /// The product on a store.
@@ -87,13 +68,13 @@ pub fn open_store(config: &Config, parts: &Parts) -> Result<SqliteStore, Failure
 /// The store does not answer.
 pub async fn open_app(
     config: &Config,
-    store: &SqliteStore,
+    storage: &Storage,
     public_url: String,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<App, Failure> {
-    let store: Arc<dyn Store> = Arc::new(store.clone());
+    let store = storage.store();
     let oauth_default_limit = config.oauth.default_limit()?;
-    let vault = Some(vault::open(&config.database.sqlite_path()?, store.as_ref(), environment).await?);
+    let vault = vault::open(storage.file(), store.as_ref(), environment).await?;
     let providers = config.providers.iter().map(|provider| (provider.slug.clone(), provider.declared())).collect();
     let (key_prefix, byok_fee) = (config.keys.prefix.clone(), config.byok.fee()?);
     let settings = Settings { key_prefix, public_url, oauth_default_limit, vault, providers, byok_fee };
@@ -123,12 +104,12 @@ pub async fn boot(
     let address = listener.local_addr().map_err(failed)?;
     let public_url = config.public_url(&address.to_string());
     let site = config.consent_site(&public_url)?;
-    let store = open_store(config, &parts)?;
-    let app = match open_app(config, &store, public_url.clone(), &environment).await {
+    let storage = Storage::open(config, &parts).await?;
+    let app = match open_app(config, &storage, public_url.clone(), &environment).await {
         Ok(app) => app,
         Err(failure) => {
-            // The file is free again for whoever starts with the right key.
-            let _ = store.close().await;
+            // It is free again for whoever starts with the right key.
+            let _ = storage.close().await;
             return Err(failure);
         }
     };
@@ -158,7 +139,7 @@ pub async fn boot(
     let boot_bytes = OsRandom.bytes().map_err(failed)?;
     let boot_id = boot_bytes.iter().take(4).fold(0_u32, |id, byte| (id << 8) | u32::from(*byte));
     let api = Api::new(app.clone(), gateway, http_limits, config.guard()?, boot_id, site);
-    let admin = admin::Listener::bind(&config.database.sqlite_path()?)?;
+    let admin = storage.file().map(admin::Listener::bind).transpose()?;
     // Last: once it is made, nothing may fail before it is handed over.
     let first_management_key = bootstrap(config, &app, &environment).await?;
     Ok(Booted {
@@ -166,11 +147,11 @@ pub async fn boot(
         public_url,
         app,
         first_management_key,
-        store,
+        storage,
         server: Server::new(listener, tls, api, tasks),
         settle_wait: limits.settle_wait,
         grace: Duration::from_secs(config.server.grace_seconds),
-        admin: Some(admin),
+        admin,
     })
 }
 
@@ -199,17 +180,18 @@ impl Booted {
     /// # Errors
     /// The last of the ledger could not be written.
     pub async fn run(mut self, stop: impl Future<Output = ()>) -> Result<(), Failure> {
-        let folding = self.store.clone();
+        let storage = self.storage.clone();
         let admin = self.admin.take();
         let (app, grace) = (self.app.clone(), self.grace);
+        let administered = storage.clone();
         let background = async {
             let administering = async {
                 match admin {
-                    Some(admin) => admin.serve(app).await,
+                    Some(admin) => admin.serve(app, administered).await,
                     None => std::future::pending().await,
                 }
             };
-            tokio::join!(folding.fold_regularly(), administering)
+            tokio::join!(storage.keep(), administering)
         };
         let settled = tokio::select! {
             settled = self.server.run(stop, grace, self.settle_wait) => settled,
@@ -218,7 +200,7 @@ impl Booted {
         if !settled {
             tracing::warn!("calls were still under way at the end; they are booked as lost at the next start");
         }
-        self.store.close().await.map_err(failed)
+        self.storage.close().await.map_err(failed)
     }
 }
 

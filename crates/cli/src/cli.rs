@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use crate::commands::{self, audit, config, credits, demo, keys, management_keys, members, serve, usage};
+use crate::commands::{
+    self, audit, backup, config, copy, credits, demo, doctor, keys, management_keys, members, restore, serve, usage,
+};
 use crate::failure::{Failure, Kind};
 
 /// LLM API keys with spending limits that hold
@@ -45,6 +47,14 @@ pub enum Command {
     ManagementKeys(management_keys::Arguments),
     /// Check or print the configuration
     Config(config::Arguments),
+    /// Does the ledger add up? On the database
+    Doctor(doctor::Arguments),
+    /// Copy the database while it is at work
+    Backup(backup::Arguments),
+    /// Put a backup in place, enter what was spent since
+    Restore(restore::Arguments),
+    /// Move the ledger to PostgreSQL
+    Copy(copy::Arguments),
 }
 
 /// Which configuration.
@@ -84,6 +94,10 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             Command::Audit(arguments) => audit::run(arguments).await,
             Command::ManagementKeys(arguments) => management_keys::run(arguments).await,
             Command::Config(arguments) => config::run(arguments),
+            Command::Doctor(arguments) => doctor::run(arguments).await,
+            Command::Backup(arguments) => backup::run(arguments).await,
+            Command::Restore(arguments) => restore::run(arguments).await,
+            Command::Copy(arguments) => copy::run(arguments).await,
         }
     });
     match done {

@@ -82,10 +82,19 @@ pub struct TlsConfig {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseConfig {
-    /// `sqlite://<file>`
+    /// `sqlite://<file>` or `postgres://<user>:<password>@<host>/<database>`
     pub url: String,
     /// `power` or `process`: what a commit survives.
     pub durability: DurabilityConfig,
+}
+
+/// Where a database is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In a file, which one process owns.
+    File(PathBuf),
+    /// On a PostgreSQL server, by its URL, which may hold a password.
+    Server(String),
 }
 
 /// `database.durability`
@@ -323,15 +332,19 @@ impl Default for LogConfig {
 }
 
 impl DatabaseConfig {
-    /// The file of the embedded engine.
+    /// Where the database is.
     ///
     /// # Errors
     /// The URL is of another kind.
-    pub fn sqlite_path(&self) -> Result<PathBuf, Failure> {
+    pub fn place(&self) -> Result<Place, Failure> {
+        let server = ["postgres://", "postgresql://"].iter().any(|scheme| self.url.starts_with(scheme));
         match self.url.strip_prefix("sqlite://") {
-            Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
-            _ => Err(Failure::new(Kind::Usage, "database.url must be sqlite://<file>")
-                .next("for example: url = \"sqlite://tollgate.db\"")),
+            Some(path) if !path.is_empty() => Ok(Place::File(PathBuf::from(path))),
+            _ if server => Ok(Place::Server(self.url.clone())),
+            _ => {
+                let fact = "database.url must be sqlite://<file> or postgres://<user>@<host>/<database>";
+                Err(Failure::new(Kind::Usage, fact).next("for example: url = \"sqlite://tollgate.db\""))
+            }
         }
     }
 

@@ -7,4 +7,5 @@ pub mod commands;
 pub mod config;
 pub mod failure;
 pub mod output;
+pub mod storage;
 mod vault;

@@ -3,8 +3,18 @@
 
 use std::io::{IsTerminal, Write};
 
+use indicatif::{ProgressBar, ProgressStyle};
 use tollgate_domain::money::NANOS_PER_USD;
 use tollgate_domain::{Timestamp, Usd};
+
+/// How far something long is, on stderr; nothing where that is no terminal.
+pub fn progress(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(0).with_message(what);
+    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {percent}%, {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}
 
 /// Which way an amount is rounded for display.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

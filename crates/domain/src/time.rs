@@ -210,6 +210,21 @@ pub fn day_number(text: &str) -> Option<i64> {
     Some(start.div_euclid(MICROS_PER_DAY))
 }
 
+/// When a window begins; `None` for a lifetime.
+pub fn window_start(kind: WindowKind, WindowId(number): WindowId) -> Option<Timestamp> {
+    match kind {
+        WindowKind::Lifetime => None,
+        WindowKind::Daily => Some(Timestamp::start_of_day(number)),
+        WindowKind::Weekly => Some(Timestamp::start_of_day(number.saturating_mul(7).saturating_sub(3))),
+        WindowKind::Monthly => {
+            let (year, month) = (number.div_euclid(12), number.rem_euclid(12).saturating_add(1));
+            let date = Date::new(i16::try_from(year).ok()?, i8::try_from(month).ok()?, 1).ok()?;
+            let start = date.to_zoned(TimeZone::UTC).ok()?.timestamp().as_microsecond();
+            Some(Timestamp::from_micros(start))
+        }
+    }
+}
+
 /// When the window of `kind` that holds `at` ends; `None` for a lifetime.
 pub fn window_end(kind: WindowKind, at: Timestamp) -> Option<Timestamp> {
     let day = at.day_number();
@@ -277,6 +292,8 @@ mod tests {
                 let here = Windows::at(now).of(kind);
                 prop_assert_eq!(Windows::at(end.plus_micros(-1)).of(kind), here);
                 prop_assert_eq!(Windows::at(end).of(kind).0, here.0 + 1);
+                prop_assert_eq!(window_start(kind, WindowId(here.0 + 1)), Some(end));
+                prop_assert!(window_start(kind, here).unwrap() <= now);
             }
         }
     }

@@ -17,8 +17,8 @@ const ADD: &str =
     "INSERT INTO audit (id, at, actor, actor_id, actor_name, kind, action, target, workspace, before, after)
 VALUES ((SELECT coalesce(max(id), 0) + 1 FROM audit), ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
-const KEEP: &str = "INSERT INTO kept_answers (id, request, sealed, created_at) VALUES (?1, ?2, ?3, ?4)
-ON CONFLICT (id) DO UPDATE SET request = excluded.request, sealed = excluded.sealed, created_at = excluded.created_at";
+// Where another node answered the same request meanwhile, this fails, and with it all that it is written with.
+const KEEP: &str = "INSERT INTO kept_answers (id, request, sealed, created_at) VALUES (?1, ?2, ?3, ?4)";
 const FORGET: &str = "DELETE FROM kept_answers WHERE created_at <= ?1";
 const FIND: &str = "SELECT request, sealed FROM kept_answers WHERE id = ?1 AND created_at > ?2";
 

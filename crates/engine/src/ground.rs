@@ -32,6 +32,10 @@ pub const fn statement(sql: &'static str, values: Vec<Value>) -> Statement {
 /// What `act` of [`Ground::change`] comes to: a value and what to write, or a refusal that changed nothing.
 pub type Changed<T, R> = Result<(T, Vec<Statement>), R>;
 
+/// What an examination comes to: a report, and balances as they should be.
+pub type Examined =
+    Result<(crate::doctor::Report, Vec<(Scope, tollgate_domain::ledger::Balance)>), crate::value::Unreadable>;
+
 /// A correction of a charge, as it is written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Corrected {
@@ -82,6 +86,32 @@ pub trait Ground: Send + Sync + 'static {
         row: GenerationRow,
         act: impl FnOnce(&mut State, Timestamp, Option<Found>) -> Result<(T, Corrected, Vec<Statement>), R> + Send,
     ) -> impl Future<Output = Result<Result<T, R>, StoreError>> + Send;
+
+    /// Books what a call cost that this ledger never saw begin, at this instant. No budget refuses.
+    fn charge(
+        &self,
+        settlement: Settlement,
+        spender: tollgate_domain::ledger::Spender,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Asks several questions of one moment, in which everything that was decided is in the database.
+    fn snapshot(
+        &self,
+        questions: Vec<crate::doctor::Question>,
+    ) -> impl Future<Output = Result<Vec<Vec<Row>>, StoreError>> + Send;
+
+    /// The queries of balances and of holds that [`crate::doctor`] reads.
+    fn inspection(&self) -> (&'static str, &'static str);
+
+    /// Asks [`crate::doctor::questions`] while nobody changes anything, and puts the balances that `examine` names in the place of
+    /// what is stored.
+    fn mend_with(
+        &self,
+        examine: impl FnOnce(&State, Timestamp, &[Vec<Row>]) -> Examined + Send,
+    ) -> impl Future<Output = Result<crate::doctor::Report, StoreError>> + Send;
+
+    /// Takes the clock as it is, also where it went back.
+    fn accept_clock(&self) -> impl Future<Output = Result<Timestamp, StoreError>> + Send;
 
     /// The query that [`Found::read`] reads: a generation and what it is charged, by its row.
     fn find_generation(&self) -> &'static str;

@@ -3,12 +3,15 @@
 use std::convert::Infallible;
 
 use async_trait::async_trait;
-use tollgate_domain::Timestamp;
 use tollgate_domain::key::{ManagementKey, ManagementKeyId};
+use tollgate_domain::ledger::{Amounts, Spender};
+use tollgate_domain::model::PriceVersion;
 use tollgate_domain::workspace::WorkspaceId;
+use tollgate_domain::{KeyHash, Timestamp, Usd};
 use tollgate_store::{Actor, Audited, Change, Facts, ManagementStore, NewManagementKey, StoreError};
 
 use crate::audit::entry;
+use crate::generations::lost;
 use crate::ground::{Engine, Ground, Statement, no_sums, statement};
 use crate::rows;
 use crate::sources::{Source, kept};
@@ -26,13 +29,21 @@ ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 /// The name under which the check of the encryption key is kept.
 pub const VAULT: &str = "vault";
 
+/// The name under which it is kept that admission is closed.
+pub const CLOSED: &str = "closed";
+
 /// The management keys.
 pub const SOURCE: Source =
     Source { table: "management_keys", columns: rows::MANAGEMENT_KEY_COLUMNS, but: None, put, remove: kept };
 
 /// What is known of the database itself.
-pub const META: Source =
-    Source { table: "meta", columns: "name, value", but: Some("name <> 'vault'"), put: put_meta, remove: kept };
+pub const META: Source = Source {
+    table: "meta",
+    columns: "name, value",
+    but: Some("name NOT IN ('vault', 'closed')"),
+    put: put_meta,
+    remove: remove_meta,
+};
 
 fn put(state: &mut State, row: &Row, _: Timestamp) -> Result<(), Unreadable> {
     let key = rows::management_key(row)?;
@@ -46,11 +57,79 @@ fn put(state: &mut State, row: &Row, _: Timestamp) -> Result<(), Unreadable> {
 }
 
 fn put_meta(state: &mut State, row: &Row, _: Timestamp) -> Result<(), Unreadable> {
-    if row.get::<String>(0)? == VAULT {
-        state.vault = Some(row.get(1)?);
+    match row.get::<String>(0)?.as_str() {
+        VAULT => state.vault = Some(row.get(1)?),
+        CLOSED => state.closed = true,
+        _ => {}
     }
     Ok(())
 }
+
+fn remove_meta(state: &mut State, old: &serde_json::Value) -> Option<()> {
+    (old["name"] == CLOSED).then(|| state.closed = false)
+}
+
+impl State {
+    /// Refuses while admission is closed, because what was spent since this copy of the ledger was made is not in it.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`].
+    pub fn check_open(&self) -> Result<(), StoreError> {
+        if self.closed { Err(StoreError::Closed) } else { Ok(()) }
+    }
+}
+
+impl<G: Ground> Engine<G> {
+    /// Whether admission is closed, because this is a copy of a ledger.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub async fn is_closed(&self) -> Result<bool, StoreError> {
+        self.look(no_sums, |state, _| state.closed).await
+    }
+
+    /// Opens admission: whoever asks for it accepts that what was spent since the copy was made is not in it. Whether it was closed.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn open_admission(&self, by: &Actor) -> Result<bool, StoreError> {
+        let opened = self.change(no_sums, |state, now| {
+            if !state.closed {
+                return Err(Open);
+            }
+            state.closed = false;
+            let change = Change::new("admission.open", "account");
+            let values = vec![Value::from(CLOSED)];
+            Ok::<_, Open>(((), vec![statement("DELETE FROM meta WHERE name = ?1", values), entry(by, now, &change)]))
+        });
+        opened.await.map(|opened| opened.is_ok())
+    }
+}
+
+impl<G: Ground> Engine<G> {
+    /// Books what a key spent since this copy was made, as far as somebody knows. Whether there is such a key.
+    ///
+    /// # Errors
+    /// The database cannot be written.
+    pub async fn charge_key(&self, hash: &KeyHash, spent: Usd, by: &Actor) -> Result<bool, StoreError> {
+        let found = self.look(no_sums, |state, _| {
+            let key = state.managed(hash).and_then(|id| state.book.key(id)).map(|account| account.key.clone())?;
+            Some((Spender { key: key.id, workspace: key.workspace, member: key.creator }, state.last_price))
+        });
+        let Some((spender, price)) = found.await? else { return Ok(false) };
+        let row = self.next_generation();
+        let settlement = lost(row, Amounts::credits(spent), PriceVersion(price));
+        self.0.charge(settlement, spender).await?;
+        let told = self.change(no_sums, |_, now| {
+            let change = Change::new("generation.enter", hash.to_string()).made(Facts::default().with("usage", spent));
+            Ok::<_, Infallible>(((), vec![entry(by, now, &change)]))
+        });
+        told.await.map(|_| true)
+    }
+}
+
+/// It is open.
+struct Open;
 
 #[async_trait]
 impl<G: Ground> ManagementStore for Engine<G> {

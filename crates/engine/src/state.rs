@@ -43,6 +43,8 @@ pub struct State {
     pub(crate) prices: HashMap<(String, String), (PriceVersion, String)>,
     /// Tells the key that secrets are sealed with from others, once there is one.
     pub(crate) vault: Option<[u8; 16]>,
+    /// Whether this is a copy whose admission is closed.
+    pub(crate) closed: bool,
 }
 
 impl State {

@@ -447,7 +447,10 @@ fn dollars(amount: Usd) -> String {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) | StoreError::Uncertain | StoreError::ClockJumped { .. } => {
+            StoreError::Unavailable(_)
+            | StoreError::Uncertain
+            | StoreError::Closed
+            | StoreError::ClockJumped { .. } => {
                 let answer = Self::new(StatusCode::SERVICE_UNAVAILABLE, "Service temporarily unavailable");
                 Self { cause: Some(Cause(Arc::new(error))), ..answer }.after(RETRY_AFTER_SECONDS)
             }

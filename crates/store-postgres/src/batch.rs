@@ -22,6 +22,8 @@ pub enum Intent {
     Raise(Raise, Spender),
     /// See [`tollgate_store::Ledger::settle`].
     Settle(Box<Settlement>, Spender),
+    /// What a call cost that this ledger never saw begin.
+    Charge(Box<Settlement>, Spender),
     /// The end of a hold that no living node owns.
     Expire(GenerationRow, Spender),
 }
@@ -47,7 +49,7 @@ impl Intent {
         match self {
             Self::Reserve(want) => want.row,
             Self::Raise(raise, _) => raise.row,
-            Self::Settle(settlement, _) => settlement.row,
+            Self::Settle(settlement, _) | Self::Charge(settlement, _) => settlement.row,
             Self::Expire(row, _) => *row,
         }
     }
@@ -61,7 +63,7 @@ impl Intent {
     pub fn correct_spender(&mut self, holders: &HashMap<GenerationRow, Spender>) {
         if let Some(holder) = holders.get(&self.row()) {
             match self {
-                Self::Reserve(_) => {}
+                Self::Reserve(_) | Self::Charge(..) => {}
                 Self::Raise(_, spender) | Self::Settle(_, spender) | Self::Expire(_, spender) => *spender = *holder,
             }
         }
@@ -70,7 +72,10 @@ impl Intent {
     fn scopes(&self, state: &State) -> Vec<Scope> {
         match self {
             Self::Reserve(want) => state.book.key(want.key).map(|account| spender(&account.key)),
-            Self::Raise(_, spender) | Self::Settle(_, spender) | Self::Expire(_, spender) => Some(*spender),
+            Self::Raise(_, spender)
+            | Self::Settle(_, spender)
+            | Self::Charge(_, spender)
+            | Self::Expire(_, spender) => Some(*spender),
         }
         .into_iter()
         .flat_map(|spender| spender.scopes())
@@ -184,6 +189,7 @@ impl Deciding<'_> {
             Intent::Reserve(want) => self.reserve(want),
             Intent::Raise(raise, _) => self.raise(raise),
             Intent::Settle(settlement, _) => self.settle(settlement, repeated),
+            Intent::Charge(settlement, spender) => self.charge(settlement, *spender),
             Intent::Expire(row, _) => self.expire(*row),
         }
     }
@@ -197,6 +203,9 @@ impl Deciding<'_> {
             return Answer::Fault(StoreError::Unavailable(
                 "this node was given up by the others and began anew".to_owned(),
             ));
+        }
+        if let Err(closed) = self.state.check_open() {
+            return Answer::Fault(closed);
         }
         if !self.all_locked(want.key) {
             return Answer::Fault(StoreError::Corrupt(
@@ -280,6 +289,17 @@ impl Deciding<'_> {
         self.settled.insert(settlement.row, settlement.charge);
         let corrected = Corrected { row: settlement.row, correction, price: ended.price, reason: LATE.to_owned() };
         self.writes.late.push((settlement.clone(), corrected));
+    }
+
+    fn charge(&mut self, settlement: &Settlement, spender: Spender) -> Answer {
+        let (row, charge) = (settlement.row, settlement.charge);
+        if !self.ended.contains_key(&row) {
+            let open = Open { spender, admitted_at: self.now, hold: Amounts::default() };
+            self.state.book.know_open(row, open.clone());
+            self.state.book.settle(row, charge);
+            self.end(settlement.clone(), open);
+        }
+        Answer::Settled(Settled { charge, first: true })
     }
 
     fn expire(&mut self, row: GenerationRow) -> Answer {

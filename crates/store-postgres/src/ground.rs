@@ -3,9 +3,14 @@
 use std::sync::LazyLock;
 
 use tollgate_domain::generation::GenerationRow;
-use tollgate_domain::ledger::Scope;
+use tollgate_domain::ledger::{Balance, Counter, MoneyKind, Scope, Spender};
+use tollgate_domain::time::WindowKind;
 use tollgate_domain::{IdCipher, Timestamp};
-use tollgate_engine::{Changed, Corrected, FOUND_COLUMNS, Found, Ground, Row, State, Statement, Value, released};
+use tollgate_engine::doctor::{Question, Report, questions};
+use tollgate_engine::{
+    Changed, Corrected, Examined, FOUND_COLUMNS, Found, Ground, GuardedClock, Row, State, Statement, Value, released,
+    scope_columns, statement,
+};
 use tollgate_store::{Admission, Raise, Reserve, Settled, Settlement, StoreError};
 
 use crate::batch::{Answer, Intent, share};
@@ -98,7 +103,11 @@ impl<D: Database> Node<D> {
                 Ok(())
             }
             Committed::Failed(why) => Err(StoreError::Unavailable(why)),
-            Committed::Rejected(why) => Err(StoreError::Corrupt(why)),
+            Committed::Rejected(why) => {
+                // The same request, by another node: whoever asks again gets its answer.
+                tracing::warn!(error = why, "a change contradicts what is there and was not written");
+                Err(StoreError::Uncertain)
+            }
             Committed::Unknown(why) => {
                 tracing::warn!(error = why, "it is not known whether a change was written");
                 Err(StoreError::Uncertain)
@@ -205,6 +214,47 @@ impl<D: Database> Ground for Node<D> {
         Ok(Ok(done))
     }
 
+    async fn charge(&self, settlement: Settlement, spender: Spender) -> Result<(), StoreError> {
+        answered(self.push(Intent::Charge(Box::new(settlement), spender)).await).map(|_| ())
+    }
+
+    async fn snapshot(&self, questions: Vec<Question>) -> Result<Vec<Vec<Row>>, StoreError> {
+        self.shared.database.snapshot(questions).await.map_err(unavailable)
+    }
+
+    fn inspection(&self) -> (&'static str, &'static str) {
+        (STORED_BALANCES, HELD)
+    }
+
+    async fn mend_with(
+        &self,
+        examine: impl FnOnce(&State, Timestamp, &[Vec<Row>]) -> Examined + Send,
+    ) -> Result<Report, StoreError> {
+        let (mut change, now) = self.begin_change().await?;
+        let mut answers = Vec::new();
+        for (sql, values) in questions(STORED_BALANCES, HELD, now) {
+            answers.push(change.query(&sql, values).await.map_err(unavailable)?);
+        }
+        let (report, right) = examine(&self.shared.live.lock().state, now, &answers)?;
+        if right.is_empty() {
+            return Ok(report);
+        }
+        let acting = Acting { node: self };
+        let statements = right.iter().flat_map(|(scope, balance)| rewritten(*scope, balance)).collect();
+        self.end_change(change, statements, acting).await?;
+        Ok(report)
+    }
+
+    async fn accept_clock(&self) -> Result<Timestamp, StoreError> {
+        let (change, _) = self.begin_change().await?;
+        let acting = Acting { node: self };
+        let accept = statement("UPDATE nodes SET seen = ledger_clock()", Vec::new());
+        self.end_change(change, vec![accept], acting).await?;
+        let now = self.shared.database.glimpse(&[]).await.map_err(unavailable)?.now;
+        self.shared.live.lock().clock = GuardedClock::new(now);
+        Ok(now)
+    }
+
     fn find_generation(&self) -> &'static str {
         &FIND
     }
@@ -261,6 +311,36 @@ impl<D: Database> Ground for Node<D> {
         let mut live = self.shared.live.lock();
         self.time(&mut live, glimpse.now).map(|_| ()).map_err(|jump_seconds| StoreError::ClockJumped { jump_seconds })
     }
+}
+
+const STORED_BALANCES: &str = "SELECT scope, id, CASE WHEN place <= 4 THEN 'credits' ELSE 'byok' END,
+    (ARRAY['lifetime', 'daily', 'weekly', 'monthly'])[(place - 1) % 4 + 1], u.number, u.spent, u.held
+FROM balances, unnest(number, spent, held) WITH ORDINALITY AS u (number, spent, held, place)";
+
+const HELD: &str = "SELECT key, workspace, member, credits, byok, admitted_at FROM holds";
+
+/// A balance in one row, and nothing in the rows of the nodes.
+fn rewritten(scope: Scope, balance: &Balance) -> [Statement; 2] {
+    let (word, id) = scope_columns(scope);
+    let counters =
+        || MoneyKind::ALL.into_iter().flat_map(|kind| WindowKind::ALL.map(|window| balance.counter(kind, window)));
+    let array = |read: fn(Counter) -> i64| {
+        let numbers: Vec<String> = counters().map(|counter| read(counter).to_string()).collect();
+        Value::from(format!("{{{}}}", numbers.join(",")))
+    };
+    let whose = || vec![Value::from(word), Value::from(id)];
+    let mut values = whose();
+    values.extend([
+        array(|counter| counter.window.0),
+        array(|counter| counter.spent.nanos()),
+        array(|counter| counter.held.nanos()),
+    ]);
+    let nothing = "UPDATE balances SET number = DEFAULT, spent = DEFAULT, held = DEFAULT
+WHERE scope = ?1 AND id = ?2 AND node <> 0";
+    let all = "INSERT INTO balances (scope, id, node, number, spent, held)
+VALUES (?1, ?2, 0, CAST(CAST(?3 AS TEXT) AS BIGINT[]), CAST(CAST(?4 AS TEXT) AS BIGINT[]), CAST(CAST(?5 AS TEXT) AS BIGINT[]))
+ON CONFLICT (scope, id, node) DO UPDATE SET number = excluded.number, spent = excluded.spent, held = excluded.held";
+    [statement(nothing, whose()), statement(all, values)]
 }
 
 const SPENDER: &str = "SELECT key, workspace, member FROM holds WHERE row = ?1

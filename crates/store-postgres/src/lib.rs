@@ -20,7 +20,7 @@ use tollgate_store::{Clock, StoreError};
 
 pub use node::Node;
 use seam::Database;
-pub use sql::{OpenError, Options, Sql};
+pub use sql::{Import, OpenError, Options, Sql, array};
 
 /// The engine on PostgreSQL.
 pub type PostgresStore = Engine<Node<Sql>>;

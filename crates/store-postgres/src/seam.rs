@@ -258,6 +258,12 @@ pub trait Database: Send + Sync + 'static {
     /// Looks, without a lock.
     fn glimpse(&self, scopes: &[Scope]) -> impl Future<Output = Result<Glimpse, Broken>> + Send;
 
+    /// Asks several questions of one moment.
+    fn snapshot(
+        &self,
+        questions: Vec<(String, Vec<Value>)>,
+    ) -> impl Future<Output = Result<Vec<Vec<Row>>, Broken>> + Send;
+
     /// Asks.
     fn query(&self, sql: &str, values: Vec<Value>) -> impl Future<Output = Result<Vec<Row>, Broken>> + Send;
 }

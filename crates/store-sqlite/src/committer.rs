@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
+use rusqlite::backup::{Backup, StepResult};
 use tokio::sync::oneshot;
 
 use crate::engine::Durability;
@@ -19,6 +20,11 @@ use crate::record::{Record, Writer};
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause between two tries of the same group.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// Pages that are copied before what queued up is written: a fraction of a millisecond.
+const PAGES_A_STEP: i32 = 64;
+/// Between two looks whether somebody still commits.
+const BORROW_PAUSE: Duration = Duration::from_micros(200);
 
 /// How a waiter learns that its record is durable.
 #[derive(Debug)]
@@ -44,6 +50,8 @@ pub struct Queue {
     items: Vec<Item>,
     /// Whether somebody is committing, or is about to.
     attended: bool,
+    /// Whether a copy is being made, whose maker commits meanwhile.
+    lent: bool,
     closing: bool,
 }
 
@@ -137,7 +145,7 @@ impl<S: HoldsQueue> Committer<S> {
     fn take_lead(&self) -> bool {
         let mut state = self.state.lock();
         let queue = state.queue();
-        let lead = !queue.attended && !queue.items.is_empty();
+        let lead = !queue.attended && !queue.lent && !queue.items.is_empty();
         queue.attended |= lead;
         lead
     }
@@ -202,7 +210,64 @@ impl<S: HoldsQueue> Committer<S> {
 
     /// One try at one group. All of it becomes durable, or none.
     fn commit(&self, group: &mut [Item]) -> bool {
-        match self.write(group) {
+        let written = self.write(group);
+        self.tell(group, written)
+    }
+
+    /// Copies the database page by page, and writes what queues up meanwhile between two handfuls of pages: the copy follows.
+    /// `step` is asked with the pages that are left and those there are. Blocks its thread for as long as it takes.
+    ///
+    /// # Errors
+    /// The copy could not be made; the database is as it was.
+    pub fn copy(self: &Arc<Self>, to: &mut Connection, mut step: impl FnMut(i32, i32)) -> Result<(), String> {
+        while !self.borrow() {
+            std::thread::sleep(BORROW_PAUSE);
+        }
+        let copied = self.copy_borrowed(to, &mut step);
+        self.state.lock().queue().lent = false;
+        self.attend();
+        copied
+    }
+
+    /// Keeps others from committing, once nobody does.
+    fn borrow(&self) -> bool {
+        let mut state = self.state.lock();
+        let queue = state.queue();
+        let free = !queue.attended && !queue.lent;
+        queue.lent |= free;
+        free
+    }
+
+    fn copy_borrowed(&self, to: &mut Connection, step: &mut impl FnMut(i32, i32)) -> Result<(), String> {
+        let connection = self.connection.lock();
+        let Some(connection) = connection.as_ref() else { return Err("the database is closed".to_owned()) };
+        let backup = Backup::new(connection, to).map_err(|error| error.to_string())?;
+        loop {
+            let more = backup.step(PAGES_A_STEP).map_err(|error| error.to_string())?;
+            let progress = backup.progress();
+            step(progress.remaining, progress.pagecount);
+            if matches!(more, StepResult::Done) {
+                return Ok(());
+            }
+            let mut group = std::mem::take(&mut self.state.lock().queue().items);
+            if group.is_empty() {
+                continue;
+            }
+            let written = write_group(connection, &group).map_err(|error| error.to_string());
+            if !self.tell(&mut group, written) {
+                // It is written before everything behind it, by whoever commits next.
+                let mut state = self.state.lock();
+                let items = &mut state.queue().items;
+                group.append(items);
+                *items = group;
+                return Err("the disk refuses writes".to_owned());
+            }
+        }
+    }
+
+    /// Tells whoever waits what became of a group.
+    fn tell(&self, group: &mut [Item], written: Result<(), String>) -> bool {
+        match written {
             Ok(()) => {
                 if self.stalled.swap(false, Ordering::AcqRel) {
                     tracing::info!("the ledger can be written again; admission is open");
@@ -249,20 +314,25 @@ fn write_loop<S: HoldsQueue>(weak: &Weak<Committer<S>>) {
     while let Some(committer) = weak.upgrade() {
         if group.is_empty() {
             let mut state = committer.state.lock();
-            if state.queue().items.is_empty() {
-                if state.queue().closing {
+            if state.queue().items.is_empty() || state.queue().lent {
+                if state.queue().closing && !state.queue().lent {
                     return;
                 }
                 // The time limit lets the thread notice that nobody holds the committer any more.
                 committer.wake.wait_for(&mut state, RETRY_PAUSE_MAX);
             }
+            if state.queue().lent {
+                continue;
+            }
             group = std::mem::take(&mut state.queue().items);
+            state.queue().attended = !group.is_empty();
         }
         if group.is_empty() {
             continue;
         }
         if committer.commit(&mut group) {
             group.clear();
+            committer.state.lock().queue().attended = false;
             pause = RETRY_PAUSE;
         } else {
             let mut state = committer.state.lock();

@@ -1,6 +1,7 @@
 //! Opening the database, and the state that everything else shares.
 
 use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use foldhash::HashMap;
 use parking_lot::{Mutex, MutexGuard};
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::key::KeyId;
 use tollgate_domain::{IdCipher, Timestamp};
@@ -16,7 +17,10 @@ use tollgate_engine::{Engine, GuardedClock, Rollups, State, Unreadable};
 use tollgate_store::{Clock, StoreError};
 
 use crate::committer::{Committer, HoldsQueue, Queue, Stalled, Ticket};
-use crate::record::Record;
+use crate::record::{Record, SET_META};
+
+/// The file that a process opened and did not close.
+const RUNNING: &str = "SELECT value FROM meta WHERE name = 'running'";
 
 /// Statements that stay prepared.
 const STATEMENTS_MAX: usize = 64;
@@ -54,6 +58,9 @@ pub enum OpenError {
     /// Another process owns the file.
     #[error("the database is in use by another process")]
     InUse,
+    /// The file was copied while a server ran on the original: what was written meanwhile is not in it.
+    #[error("the file was copied while a server was running, and is not whole")]
+    Copied,
     /// A later release wrote the file.
     #[error("the database was written by a newer release of tollgate")]
     Newer,
@@ -66,9 +73,9 @@ pub enum OpenError {
     /// SQLite could not open or read it.
     #[error("the database cannot be opened: {0}")]
     Sqlite(rusqlite::Error),
-    /// The writer thread could not be started.
-    #[error("the ledger's writer cannot be started: {0}")]
-    Thread(#[from] std::io::Error),
+    /// The system refused something that is none of the database's.
+    #[error("the system refuses: {0}")]
+    System(#[from] std::io::Error),
 }
 
 impl From<rusqlite::Error> for OpenError {
@@ -145,7 +152,7 @@ pub struct Embedded {
     pub(crate) cipher: IdCipher,
     /// Held by whoever corrects a charge.
     pub(crate) correcting: Arc<tokio::sync::Mutex<()>>,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
 
 /// Opens the database, recovers what the last process left, and starts to write.
@@ -153,8 +160,22 @@ pub struct Embedded {
 /// # Errors
 /// [`OpenError`]; nothing was changed unless the database was opened.
 pub fn open(options: Options) -> Result<SqliteStore, OpenError> {
-    let connection = connect(&options.path, options.durability)?;
-    open_on(connection, options)
+    let path = options.path.clone();
+    let connection = connect(&path, options.durability)?;
+    let inode = i64::try_from(std::fs::metadata(&path)?.ino()).unwrap_or(i64::MAX);
+    if crate::migrate::is_migrated(&connection)? {
+        let running: Option<i64> = connection.query_row(RUNNING, [], |row| row.get(0)).optional()?;
+        if running.is_some_and(|running| running != inode) {
+            return Err(OpenError::Copied);
+        }
+    }
+    let store = open_on(connection, options)?;
+    if let Some(connection) = store.connection.lock().as_ref() {
+        connection.execute(SET_META, params!["running", inode])?;
+        // Into the file itself: a copy of it carries the mark, whatever becomes of the log beside it.
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    }
+    Ok(store)
 }
 
 /// The same on a connection that is open already; the path is not looked at. What a simulation of crashes builds on.
@@ -190,6 +211,27 @@ impl Embedded {
         self.connection.lock().take()
     }
 
+    /// What SQLite finds wrong with the file, the first few of it.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn damage(&self) -> Result<Vec<String>, StoreError> {
+        let found = self.read(|db| crate::database::query(db, "PRAGMA integrity_check(10)", &[])).await?;
+        let lines = found.iter().map(|row| row.get::<String>(0)).collect::<Result<Vec<_>, _>>()?;
+        Ok(lines.into_iter().filter(|line| line != "ok").collect())
+    }
+
+    /// Copies the database while it is at work, as of the moment when the last page was copied. The copy opens with admission
+    /// closed: what is spent after that moment is not in it.
+    ///
+    /// # Errors
+    /// [`BackupError`]; nothing is left at `path`.
+    pub async fn backup(&self, path: &Path, step: impl FnMut(i32, i32) + Send + 'static) -> Result<(), BackupError> {
+        let (committer, path) = (Arc::clone(&self.committer), path.to_owned());
+        let copied = tokio::task::spawn_blocking(move || copy(&committer, &path, step)).await;
+        copied.unwrap_or_else(|_| Err(BackupError::Failed("the copy was abandoned".to_owned())))
+    }
+
     /// Writes everything that was decided, folds the balances, and lets go of the file.
     ///
     /// # Errors
@@ -202,7 +244,12 @@ impl Embedded {
         let written = self.wait(ticket).await;
         self.committer.close();
         // Whoever still holds this store can no longer write, and another process may own the file.
-        drop(self.connection.lock().take());
+        if let Some(connection) = self.connection.lock().take()
+            && written.is_ok()
+        {
+            // Left there, it would only refuse copies that are whole.
+            let _ = connection.execute("DELETE FROM meta WHERE name = 'running'", []);
+        }
         written
     }
 
@@ -257,6 +304,103 @@ impl Embedded {
     pub(crate) fn take_row(&self) -> GenerationRow {
         GenerationRow(self.next_row.fetch_add(1, Ordering::Relaxed))
     }
+}
+
+/// Why there is no backup.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// There is a file of that name.
+    #[error("there is a file of that name")]
+    Exists,
+    /// The copy could not be made or written.
+    #[error("the copy could not be made: {0}")]
+    Failed(String),
+}
+
+impl From<rusqlite::Error> for BackupError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+impl From<std::io::Error> for BackupError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// Under another name first: what has the name is whole, and on disk.
+fn copy(committer: &Arc<Committer<Live>>, path: &Path, step: impl FnMut(i32, i32)) -> Result<(), BackupError> {
+    if path.exists() {
+        return Err(BackupError::Exists);
+    }
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(".part");
+    let draft = PathBuf::from(draft);
+    let written = write_copy(committer, &draft, step);
+    if let Err(error) = written {
+        // What is left of it is of no use to anybody.
+        let _ = std::fs::remove_file(&draft);
+        return Err(error);
+    }
+    std::fs::rename(&draft, path)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    Ok(std::fs::File::open(folder)?.sync_all()?)
+}
+
+fn write_copy(committer: &Arc<Committer<Live>>, draft: &Path, step: impl FnMut(i32, i32)) -> Result<(), BackupError> {
+    // Left by a process that died.
+    let _ = std::fs::remove_file(draft);
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
+    let mut to = Connection::open(draft)?;
+    committer.copy(&mut to, step).map_err(BackupError::Failed)?;
+    // No log beside it: a backup is one file.
+    to.pragma_update(None, "journal_mode", "DELETE")?;
+    to.execute("DELETE FROM meta WHERE name = 'running'", [])?;
+    to.execute(SET_META, params![tollgate_engine::CLOSED, vec![1_u8]])?;
+    to.close().map_err(|(_, error)| error)?;
+    Ok(std::fs::File::open(draft)?.sync_all()?)
+}
+
+/// Puts a backup where a database is to be. It opens with admission closed.
+///
+/// # Errors
+/// [`BackupError`]; there is still nothing at `database`.
+pub fn restore(backup: &Path, database: &Path) -> Result<(), BackupError> {
+    if database.exists() {
+        return Err(BackupError::Exists);
+    }
+    let mut draft = database.as_os_str().to_owned();
+    draft.push(".part");
+    let draft = PathBuf::from(draft);
+    let put = || {
+        // Left by a process that died.
+        let _ = std::fs::remove_file(&draft);
+        let mut to = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        std::io::copy(&mut std::fs::File::open(backup)?, &mut to)?;
+        let copy = Connection::open(&draft)?;
+        let sound: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if sound != "ok" {
+            return Err(BackupError::Failed(sound));
+        }
+        if !crate::migrate::is_migrated(&copy)? {
+            return Err(BackupError::Failed("it is not a database of tollgate".to_owned()));
+        }
+        let running: Option<i64> = copy.query_row(RUNNING, [], |row| row.get(0)).optional()?;
+        if running.is_some() {
+            return Err(BackupError::Failed(OpenError::Copied.to_string()));
+        }
+        copy.execute(SET_META, params![tollgate_engine::CLOSED, vec![1_u8]])?;
+        copy.close().map_err(|(_, error)| error)?;
+        to.sync_all()?;
+        std::fs::rename(&draft, database)?;
+        let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
+        Ok(std::fs::File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()?)
+    };
+    put().inspect_err(|_| {
+        // What is left of it is of no use to anybody.
+        let _ = std::fs::remove_file(&draft);
+    })
 }
 
 fn connect(path: &Path, durability: Durability) -> Result<Connection, OpenError> {

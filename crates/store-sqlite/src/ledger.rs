@@ -3,10 +3,13 @@
 use std::sync::LazyLock;
 
 use tollgate_domain::generation::GenerationRow;
-use tollgate_domain::ledger::{Amounts, Closed, Open, ReserveOutcome, Scope};
+use tollgate_domain::ledger::{Amounts, Closed, Open, ReserveOutcome, Scope, Spender};
 use tollgate_domain::usage::TokenUsage;
 use tollgate_domain::{IdCipher, Timestamp};
-use tollgate_engine::{Changed, Corrected, FOUND_COLUMNS, Found, Ground, Row, State, Statement, Value, released};
+use tollgate_engine::doctor::{Question, Report, questions};
+use tollgate_engine::{
+    Changed, Corrected, Examined, FOUND_COLUMNS, Found, Ground, GuardedClock, Row, State, Statement, Value, released,
+};
 use tollgate_store::{Admission, Outcome, Raise, Reservation, Reserve, Settled, Settlement, StoreError};
 
 use crate::committer::Ticket;
@@ -23,6 +26,11 @@ FROM settlements s JOIN reservations r ON r.row = s.row LEFT JOIN price_versions
 WHERE s.row = ?1"
     )
 });
+
+const STORED_BALANCES: &str = "SELECT scope, id, kind, span, number, spent, 0 FROM balances";
+
+// Nothing is in flight while nobody serves.
+const NO_HOLDS: &str = "SELECT 0, 0, NULL, 0, 0, 0 WHERE false";
 
 /// A hold whose record is not durable yet. Dropped before that (the caller left, or the disk refused), it is released.
 struct Undecided<'a> {
@@ -122,6 +130,66 @@ impl Ground for Embedded {
         Ok(Ok(done))
     }
 
+    async fn charge(&self, settlement: Settlement, spender: Spender) -> Result<(), StoreError> {
+        self.check_writable()?;
+        let ticket = {
+            let (mut live, now) = self.lock_seen();
+            let (row, price) = (settlement.row, settlement.price);
+            let open = Open { spender, admitted_at: now, hold: Amounts::default() };
+            live.book.restore_open(row, open.clone());
+            live.queue.push(Record::Reserve { row, open: open.clone(), price });
+            live.book.settle(row, settlement.charge);
+            enqueue_settlement(&mut live, open, settlement)
+        };
+        self.wait(ticket).await
+    }
+
+    async fn snapshot(&self, questions: Vec<Question>) -> Result<Vec<Vec<Row>>, StoreError> {
+        self.summed_up().await?;
+        let answers = self.read(move |db| {
+            questions.iter().map(|(sql, values)| crate::database::query(db, sql, values)).collect::<Result<_, _>>()
+        });
+        answers.await
+    }
+
+    fn inspection(&self) -> (&'static str, &'static str) {
+        (STORED_BALANCES, NO_HOLDS)
+    }
+
+    async fn mend_with(
+        &self,
+        examine: impl FnOnce(&State, Timestamp, &[Vec<Row>]) -> Examined + Send,
+    ) -> Result<Report, StoreError> {
+        let now = self.glance(|_, now| now);
+        let answers = self.snapshot(questions(STORED_BALANCES, NO_HOLDS, now)).await?;
+        let (report, ticket) = {
+            let mut live = self.live.lock();
+            if live.book.open_count() > 0 {
+                return Err(StoreError::Unavailable("calls are in flight".to_owned()));
+            }
+            let (report, right) = examine(&live, now, &answers)?;
+            for (scope, balance) in right {
+                live.book.restore_balance(scope, balance);
+            }
+            let ticket = self.fold_waited(&mut live);
+            (report, ticket)
+        };
+        self.wait(ticket).await?;
+        Ok(report)
+    }
+
+    async fn accept_clock(&self) -> Result<Timestamp, StoreError> {
+        let (now, ticket) = {
+            let mut live = self.live.lock();
+            let now = self.clock.read().wall;
+            live.clock = GuardedClock::new(now);
+            let ticket = self.fold_waited(&mut live);
+            (now, ticket)
+        };
+        self.wait(ticket).await?;
+        Ok(now)
+    }
+
     fn find_generation(&self) -> &'static str {
         &FIND
     }
@@ -139,6 +207,7 @@ impl Ground for Embedded {
         let (admitted_at, hold, cap, ticket) = {
             let (mut live, now) = self.lock_at();
             let now = now?;
+            live.check_open()?;
             if want.row.0 < live.low_row {
                 return Err(StoreError::Unavailable("the generation was numbered too long ago".to_owned()));
             }

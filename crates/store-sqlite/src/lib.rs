@@ -16,5 +16,5 @@ mod migrate;
 mod record;
 mod recover;
 
-pub use engine::{Durability, Embedded, OpenError, Options, SqliteStore, open, open_on};
+pub use engine::{BackupError, Durability, Embedded, OpenError, Options, SqliteStore, open, open_on, restore};
 pub use tollgate_engine::CLOCK_JUMP_MAX;

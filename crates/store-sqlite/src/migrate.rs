@@ -25,6 +25,11 @@ const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS migrations (
     checksum TEXT NOT NULL
 ) STRICT";
 
+/// Whether a release was here before.
+pub fn is_migrated(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT count(*) > 0 FROM sqlite_schema WHERE name = 'meta'", [], |row| row.get(0))
+}
+
 /// Applies what is missing.
 ///
 /// # Errors

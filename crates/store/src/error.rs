@@ -15,6 +15,9 @@ pub enum StoreError {
         /// How far, in seconds; negative is backwards.
         jump_seconds: i64,
     },
+    /// This is a copy of a ledger: until somebody accepts what was spent since it was made, nothing is admitted.
+    #[error("admission is closed: this ledger is a restored copy; `tollgate restore --accept` opens it")]
+    Closed,
     /// What is stored contradicts itself. Nothing was changed.
     #[error("the database is damaged: {0}")]
     Corrupt(String),

@@ -110,8 +110,13 @@ impl TestApp {
         let broken_disk = Arc::new(AtomicBool::new(false));
         let mut config = config(&provider, &database);
         change(&mut config);
-        let parts =
-            Parts { clock: Arc::clone(&clock) as _, steps, refuse_commits: Some(Arc::clone(&broken_disk)), limits };
+        let parts = Parts {
+            clock: Arc::clone(&clock) as _,
+            steps,
+            refuse_commits: Some(Arc::clone(&broken_disk)),
+            without_fsync: true,
+            limits,
+        };
         let environment = |name: &str| (name == "TOLLGATE_BOOTSTRAP_MANAGEMENT_KEY").then(|| MANAGEMENT_KEY.to_owned());
         let booted = boot(&config, parts, environment).await.unwrap_or_else(|failure| panic!("{}", failure.fact));
         let (address, app) = (booted.address, booted.app.clone());

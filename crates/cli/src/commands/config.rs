@@ -32,7 +32,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
             let config = Config::load(file.config.as_deref(), std::env::vars())?;
             config.provider_settings(variable)?;
             let endpoints = config.endpoints()?;
-            config.database.sqlite_path()?;
+            config.database.place()?;
             let unpriced: Vec<&str> = endpoints
                 .iter()
                 .filter(|endpoint| endpoint.prices.is_none())

@@ -4,13 +4,14 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::admin::{self, Ask, ManagementKeyLine, Tell};
-use crate::boot::{Parts, open_app, open_store};
+use crate::boot::{Parts, open_app};
 use crate::cli::ConfigFile;
 use crate::cli::variable;
 use crate::commands::keys::instant;
-use crate::config::Config;
+use crate::config::{Config, Place};
 use crate::failure::{Failure, Kind};
 use crate::output::{self, Column};
+use crate::storage::Storage;
 
 /// `tollgate management-keys …`
 #[derive(Debug, Args)]
@@ -68,22 +69,27 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
 }
 
 async fn perform(config: &Config, ask: Ask) -> Result<Tell, Failure> {
-    match open_store(config, &Parts::default()) {
-        Ok(store) => {
-            let app = open_app(config, &store, String::new(), variable).await?;
+    match Storage::open(config, &Parts::default()).await {
+        Ok(storage) => {
+            let app = open_app(config, &storage, String::new(), variable).await?;
             let told = admin::perform(&app, ask).await;
-            store.close().await.map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
+            storage.close().await.map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
             Ok(told)
         }
         // A server owns it: ask there.
-        Err(failure) if failure.kind == Kind::Unreachable => admin::ask(&config.database.sqlite_path()?, &ask).await,
-        Err(failure) => Err(failure),
+        Err(failure) => match config.database.place()? {
+            Place::File(file) if failure.kind == Kind::Unreachable => admin::ask(&file, &ask, |_, _| {}).await,
+            Place::File(_) | Place::Server(_) => Err(failure),
+        },
     }
 }
 
 fn show(told: Tell, as_json: bool) -> Result<(), Failure> {
     match told {
         Tell::Failed { why } => return Err(Failure::new(Kind::Failed, why)),
+        Tell::Examined { .. } | Tell::Progress { .. } | Tell::BackedUp | Tell::Admission { .. } => {
+            return Err(Failure::new(Kind::Failed, "the server answered something else"));
+        }
         Tell::Revoked { found: false } => {
             let failure = Failure::new(Kind::NotFound, "there is no such management key");
             return Err(failure.next("`tollgate management-keys list` shows them"));

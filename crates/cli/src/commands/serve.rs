@@ -1,7 +1,7 @@
 //! `tollgate serve`
 
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use std::io::{IsTerminal, Write};
 
@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::boot::{Parts, boot};
 use crate::cli::{ConfigFile, variable};
-use crate::config::{Config, LogConfig, LogFormat};
+use crate::config::{Config, LogConfig, LogFormat, Place};
 use crate::failure::{Failure, Kind};
 use crate::output;
 
@@ -34,7 +34,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let booted = boot(&config, Parts::default(), variable).await?;
     let given = variable("TOLLGATE_BOOTSTRAP_MANAGEMENT_KEY").is_some();
     if let Some(secret) = booted.first_management_key.as_ref().filter(|_| !given) {
-        hand_over(secret, &config.database.sqlite_path()?)?;
+        hand_over(secret, &config.database.place()?)?;
     }
     output::result(&format!("listening on {}", address_url(&config, &booted.address.to_string())));
     booted.run(stop).await
@@ -47,12 +47,15 @@ fn address_url(config: &Config, address: &str) -> String {
 }
 
 /// Shows the first management key to a person, or leaves it in a file that only the owner can read.
-fn hand_over(secret: &KeySecret, database: &Path) -> Result<(), Failure> {
+fn hand_over(secret: &KeySecret, database: &Place) -> Result<(), Failure> {
     if std::io::stdout().is_terminal() {
         output::result(&format!("management key (shown once): {}", secret.reveal()));
         return Ok(());
     }
-    let mut name = database.as_os_str().to_owned();
+    let mut name = match database {
+        Place::File(file) => file.as_os_str().to_owned(),
+        Place::Server(_) => "tollgate".into(),
+    };
     name.push(".management-key");
     let path = PathBuf::from(name);
     // Never into a file that was there, with whatever rights it has. That there was none is no failure.

@@ -174,6 +174,14 @@ impl Book {
         }
     }
 
+    /// Puts a balance in the place of the one there is, to be written down.
+    pub fn restore_balance(&mut self, scope: Scope, balance: Balance) {
+        if let Some(stored) = self.balance_mut(scope) {
+            *stored = balance;
+            self.dirty.insert(scope);
+        }
+    }
+
     /// Marks when a key was last used.
     pub fn touch_key(&mut self, id: KeyId, at: Timestamp) {
         if let Some(account) = self.keys.get_mut(&id) {

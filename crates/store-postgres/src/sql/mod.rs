@@ -2,6 +2,7 @@
 
 mod batch;
 mod change;
+mod import;
 mod migrate;
 mod node;
 mod read;
@@ -24,6 +25,7 @@ use crate::seam::{Broken, Committed, Database, Glimpse, Hold, Identity, Loaded, 
 
 pub use batch::Batch;
 pub use change::SqlChange;
+pub use import::{Import, array};
 pub use session::{OpenError, Options};
 
 /// The advisory lock over what management knows: shared by batches, alone for a change.
@@ -180,7 +182,12 @@ impl Database for Sql {
             let rows = wanted.scopes.iter().map(|(scope, share)| (*scope, batch::place(*share, wanted.node)));
             rows.filter(|row| !present.contains(row)).collect()
         };
-        in_time(async { batch::begin(Held::of(&self.ledger).await?, wanted, missing).await }).await
+        let begun = in_time(async { batch::begin(Held::of(&self.ledger).await?, wanted, missing).await }).await;
+        if begun.is_err() {
+            // Whatever was wrong, the rows that are there are looked for anew.
+            self.present.lock().clear();
+        }
+        begun
     }
 
     async fn commit(&self, batch: Batch, writes: &Writes) -> Committed {
@@ -207,6 +214,14 @@ impl Database for Sql {
 
     async fn glimpse(&self, scopes: &[Scope]) -> Result<Glimpse, Broken> {
         self.ask(async |session| read::glimpse(session, scopes).await).await
+    }
+
+    async fn snapshot(&self, questions: Vec<(String, Vec<Value>)>) -> Result<Vec<Vec<Row>>, Broken> {
+        // It may take long, and nobody waits for it.
+        let held = Held::of(&self.management).await?;
+        let answers = read::snapshot(held.get()?, &questions).await?;
+        held.rest();
+        Ok(answers)
     }
 
     async fn query(&self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, Broken> {

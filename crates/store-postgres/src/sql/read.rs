@@ -115,6 +115,19 @@ pub async fn glimpse(session: &Object, scopes: &[Scope]) -> Result<Glimpse, Brok
     Ok(Glimpse { now, version, balances: sums(&next()?, scopes)? })
 }
 
+/// Answers to questions of one moment. They may take as long as they take.
+pub async fn snapshot(session: &Object, questions: &[(String, Vec<Value>)]) -> Result<Vec<Vec<Row>>, Broken> {
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0;
+        SET LOCAL enable_hashjoin = on; SET LOCAL enable_seqscan = on";
+    session.batch_execute(begin).await.map_err(|error| broken(&error))?;
+    let mut answers = Vec::with_capacity(questions.len());
+    for (sql, values) in questions {
+        answers.push(query(session, sql, values).await?);
+    }
+    session.batch_execute("COMMIT").await.map_err(|error| broken(&error))?;
+    Ok(answers)
+}
+
 /// What is new since a version, as of one moment.
 pub async fn news(session: &Object, since: i64) -> Result<News, Broken> {
     let read = async {

@@ -13,6 +13,7 @@ mod crashes;
 mod disk;
 mod filters;
 mod models;
+mod nodes;
 mod oauth;
 mod once;
 mod openapi;

@@ -1,0 +1,365 @@
+//! Three processes on one database: what one node knows the others know, and together they spend no more than there is.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use testkit::postgres::{Cluster, Options, Stop};
+use testkit::{Link, PRICING, Provider, Script, ServerProcess, free_folder, nanos, tollgate_binary};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_postgres::NoTls;
+use tollgate_client::{Client, RawAnswer};
+use tollgate_domain::Usd;
+use tollgate_wire::{CreateKey, UpdateKey};
+
+use crate::crashes::{MANAGEMENT_KEY, environment};
+
+/// What the scripted answer costs, in nano-dollars.
+const COST: i64 = 60;
+
+/// A database, a provider, and room for nodes.
+struct World {
+    cluster: Cluster,
+    provider: Provider,
+    folder: TempDir,
+}
+
+impl World {
+    async fn new() -> Self {
+        let cluster = Cluster::start(Options { fsync: true, ..Options::default() });
+        let provider = Provider::start().await;
+        provider.script(Script::Answer { prompt: 10, completion: 5 });
+        Self { cluster, provider, folder: free_folder() }
+    }
+
+    fn config(&self, name: &str, database: SocketAddr) -> PathBuf {
+        let file = self.folder.path().join(format!("{name}.toml"));
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\n[database]\nurl = \"{}\"\n\
+             [[providers]]\nslug = \"scripted\"\nkind = \"openai\"\nbase_url = \"http://{}/v1\"\n\
+             [[models]]\nid = \"test/priced\"\nprovider = \"scripted\"\ncontext_length = 10000\nmax_output_tokens = 1000\n\
+             pricing = {PRICING}\n",
+            Cluster::url_at(database, "postgres"),
+            self.provider.address,
+        );
+        std::fs::write(&file, text).unwrap();
+        file
+    }
+
+    fn node(&self, name: &str) -> ServerProcess {
+        ServerProcess::start(&tollgate_binary(), &self.config(name, self.cluster.address()), &environment())
+    }
+
+    fn three(&self) -> [ServerProcess; 3] {
+        ["a", "b", "c"].map(|name| self.node(name))
+    }
+
+    /// Spent and held by the account's balances, spent by its entries, held by its holds: in credits, for life.
+    async fn books(&self) -> [i64; 4] {
+        let (client, connection) = tokio_postgres::connect(&self.cluster.url(), NoTls).await.unwrap();
+        #[expect(clippy::disallowed_methods, reason = "it ends with its client")]
+        tokio::spawn(connection);
+        let sums = "SELECT (SELECT coalesce(sum(spent[1]), 0)::bigint FROM balances WHERE scope = 'account'),
+            (SELECT coalesce(sum(held[1]), 0)::bigint FROM balances WHERE scope = 'account'),
+            (SELECT coalesce(sum(credits), 0)::bigint FROM settlements)
+                + (SELECT coalesce(sum(credits), 0)::bigint FROM corrections),
+            (SELECT coalesce(sum(credits), 0)::bigint FROM holds)";
+        let row = client.query_one(sums, &[]).await.unwrap();
+        [0, 1, 2, 3].map(|column| row.get(column))
+    }
+}
+
+async fn create_key(node: &ServerProcess, limit_nanos: i64) -> (String, String) {
+    let limit: Value = serde_json::from_str(&Usd::from_nanos(limit_nanos).to_string()).unwrap();
+    let request: CreateKey = serde_json::from_value(json!({"name": "k", "limit": limit})).unwrap();
+    let created = node.client(MANAGEMENT_KEY).create_key(&request).await.unwrap();
+    (created.key, created.data.hash)
+}
+
+fn call() -> Vec<u8> {
+    json!({"model": "test/priced", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]})
+        .to_string()
+        .into_bytes()
+}
+
+fn body(answer: &RawAnswer) -> Value {
+    serde_json::from_slice(&answer.body).unwrap_or_default()
+}
+
+async fn update(node: &ServerProcess, hash: &str, change: Value) {
+    let change: UpdateKey = serde_json::from_value(change).unwrap();
+    node.client(MANAGEMENT_KEY).update_key(hash, &change).await.unwrap();
+}
+
+async fn status(node: &ServerProcess, secret: &str) -> u16 {
+    node.client(secret).chat(call()).await.unwrap().status.as_u16()
+}
+
+/// What the key says of itself, on one node.
+async fn told(node: &ServerProcess, secret: &str) -> (i64, i64) {
+    let key = node.client(secret).current_key().await.unwrap();
+    (key.usage.0.nanos(), key.limit_held.unwrap().0.nanos())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_key_works_on_any_node_and_what_changes_on_one_holds_on_all() {
+    let world = World::new().await;
+    let nodes = world.three();
+    for (first, other) in [(0, 1), (1, 2), (2, 0)] {
+        let (first, other) = (&nodes[first], &nodes[other]);
+        let (secret, hash) = create_key(first, 1_000_000).await;
+        assert_eq!(status(other, &secret).await, 200, "a key is a key everywhere");
+        assert_eq!(told(first, &secret).await, (COST, 0), "what was spent there is known here");
+        update(first, &hash, json!({"disabled": true})).await;
+        assert_ne!(status(other, &secret).await, 200, "disabled everywhere");
+        update(other, &hash, json!({"disabled": false})).await;
+        assert_eq!(status(first, &secret).await, 200);
+        update(first, &hash, json!({"limit": 0.000_000_12})).await;
+        assert_eq!(status(other, &secret).await, 403, "the limit is spent everywhere");
+        update(other, &hash, json!({"limit": null})).await;
+        assert_eq!((status(first, &secret).await, status(other, &secret).await), (200, 200));
+        update(first, &hash, json!({"limit": 1})).await;
+        assert_eq!(told(other, &secret).await, (4 * COST, 0), "nothing was lost on the way to no limit and back");
+        first.client(MANAGEMENT_KEY).delete_key(&hash).await.unwrap();
+        assert_eq!(status(other, &secret).await, 401, "gone everywhere");
+    }
+    let [spent, held, entries, holds] = world.books().await;
+    assert_eq!((spent, held, holds), (entries, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_clients_on_three_nodes_spend_what_one_key_has_and_no_more() {
+    let world = World::new().await;
+    let nodes = world.three();
+    let (secret, _) = create_key(&nodes[0], 1_000_000).await;
+    world.provider.script(Script::Hold { prompt: 10, completion: 5 });
+    let (_, bound) = tokio::join!(status(&nodes[0], &secret), async {
+        world.provider.arrived(1).await;
+        let (_, held) = told(&nodes[1], &secret).await;
+        world.provider.release();
+        held
+    });
+    world.provider.script(Script::Answer { prompt: 10, completion: 5 });
+    let limit = 299 * COST + bound;
+    let (secret, _) = create_key(&nodes[2], limit).await;
+    let mut clients = JoinSet::new();
+    for number in 0..200 {
+        let client = nodes[number % 3].client(&secret);
+        clients.spawn(async move {
+            let mut sum = 0;
+            for _ in 0..4 {
+                let answer = client.chat(call()).await.unwrap();
+                match answer.status.as_u16() {
+                    200 => sum += nanos(&body(&answer)["usage"]["cost"]),
+                    402 | 403 => {
+                        let told = &body(&answer)["error"]["metadata"];
+                        let free = nanos(&told["limit_usd"]) - nanos(&told["spend_usd"]) - nanos(&told["held_usd"]);
+                        assert!((0..bound).contains(&free), "refused though it fits, or over: {}", body(&answer));
+                    }
+                    other => panic!("{other}: {}", body(&answer)),
+                }
+            }
+            sum
+        });
+    }
+    let mut sum: i64 = clients.join_all().await.into_iter().sum();
+    // Whatever is left when all is quiet is spent one call after another, on any node.
+    for node in nodes.iter().cycle() {
+        let answer = node.client(&secret).chat(call()).await.unwrap();
+        if answer.status != 200 {
+            break;
+        }
+        sum += nanos(&body(&answer)["usage"]["cost"]);
+    }
+    assert_eq!(sum, 300 * COST, "what one more call may cost is all that is left");
+    for node in &nodes {
+        assert_eq!(told(node, &secret).await, (sum, 0));
+    }
+    let [spent, held, entries, holds] = world.books().await;
+    assert_eq!((spent, held, holds), (entries, 0, 0));
+}
+
+/// Calls for as long as there are answers; notes those that came with their cost.
+async fn hammer(client: Client, answers: Arc<Mutex<HashMap<String, i64>>>, until: Instant) {
+    while Instant::now() < until {
+        let Ok(answer) = client.chat(call()).await else { return };
+        let body = body(&answer);
+        if answer.status == 200 && body["usage"]["cost"].is_number() {
+            let id = body["id"].as_str().unwrap().to_owned();
+            assert!(answers.lock().insert(id, nanos(&body["usage"]["cost"])).is_none(), "an id was given twice");
+        } else if answer.status.is_server_error() {
+            assert!([502, 503].contains(&answer.status.as_u16()), "{}: {body}", answer.status);
+        }
+    }
+}
+
+/// Waits until nothing is held, and checks every answer against the ledger and the entries against the balances.
+async fn settle_down(world: &World, node: &ServerProcess, secret: &str, answers: &HashMap<String, i64>) {
+    let deadline = Instant::now() + Duration::from_secs(90);
+    loop {
+        let key = node.client(secret).current_key().await;
+        if key.is_ok_and(|key| key.limit_held.is_some_and(|held| held.0.nanos() == 0)) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "held for ever: {:?}", told(node, secret).await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let client = node.client(secret);
+    for (id, cost) in answers {
+        let found = client.raw(http::Method::GET, &format!("/api/v1/generation?id={id}"), None).await.unwrap();
+        assert_eq!(found.status, 200, "{id} was answered and is not in the ledger");
+        let found = body(&found);
+        assert_eq!(nanos(&found["data"]["total_cost"]), *cost, "{found}");
+    }
+    let [spent, held, entries, holds] = world.books().await;
+    assert_eq!((spent, held, holds), (entries, 0, 0), "entries sum to balances");
+    let sum: i64 = answers.values().sum();
+    assert!(spent >= sum, "{spent} spent, {sum} answered");
+}
+
+/// How long the nodes work in each round of a test.
+const ROUND: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_are_killed_under_load_and_nothing_that_was_answered_is_lost() {
+    let world = World::new().await;
+    let mut nodes: Vec<Option<ServerProcess>> = world.three().into_iter().map(Some).collect();
+    let (secret, _) = create_key(nodes[0].as_ref().unwrap(), 1_000_000_000).await;
+    let answers = Arc::new(Mutex::new(HashMap::new()));
+    for round in 0..6 {
+        let until = Instant::now() + ROUND;
+        let mut clients = JoinSet::new();
+        for number in 0..24 {
+            let node = nodes[number % 3].as_ref().unwrap();
+            clients.spawn(hammer(node.client(&secret), Arc::clone(&answers), until));
+        }
+        let before = answers.lock().len();
+        while answers.lock().len() < before + 100 {
+            tokio::task::yield_now().await;
+        }
+        let victim = round % 3;
+        nodes[victim].take().unwrap().kill();
+        nodes[victim] = Some(world.node(["a", "b", "c"][victim]));
+        clients.join_all().await;
+    }
+    let answers = answers.lock().clone();
+    settle_down(&world, nodes[0].as_ref().unwrap(), &secret, &answers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_database_is_cut_off_stopped_and_killed_under_load_and_the_nodes_come_back_by_themselves() {
+    let world = World::new().await;
+    let nodes = world.three();
+    let (secret, _) = create_key(&nodes[0], 1_000_000_000).await;
+    let answers = Arc::new(Mutex::new(HashMap::new()));
+    for round in 0..4 {
+        let until = Instant::now() + ROUND * 2;
+        let mut clients = JoinSet::new();
+        for number in 0..24 {
+            clients.spawn(hammer(nodes[number % 3].client(&secret), Arc::clone(&answers), until));
+        }
+        let before = answers.lock().len();
+        while answers.lock().len() < before + 100 {
+            tokio::task::yield_now().await;
+        }
+        match round {
+            0 => assert!(world.cluster.cut_connections().await > 0),
+            1 => {
+                world.cluster.stop(Stop::Immediate);
+                world.cluster.restart();
+            }
+            2 => {
+                world.cluster.stop(Stop::Fast);
+                world.cluster.restart();
+            }
+            _ => {
+                world.cluster.kill9();
+                world.cluster.restart();
+            }
+        }
+        clients.join_all().await;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while status(&nodes[round % 3], &secret).await != 200 {
+            assert!(Instant::now() < deadline, "round {round}: it does not come back");
+        }
+    }
+    let answers = answers.lock().clone();
+    settle_down(&world, &nodes[0], &secret, &answers).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_cut_from_the_database_refuses_and_the_others_go_on() {
+    let world = World::new().await;
+    let link = Link::to(world.cluster.address()).await;
+    let config = world.config("cut", link.address());
+    let cut = ServerProcess::start(&tollgate_binary(), &config, &environment());
+    let other = world.node("other");
+    let (secret, _) = create_key(&other, 1_000_000).await;
+    assert_eq!((status(&cut, &secret).await, status(&other, &secret).await), (200, 200));
+    let calls = world.provider.calls();
+    for silent in [false, true] {
+        if silent {
+            link.stall();
+        } else {
+            link.cut();
+        }
+        assert_eq!(status(&cut, &secret).await, 503, "no ledger, no call");
+        assert_eq!(status(&other, &secret).await, 200);
+        link.heal();
+        let deadline = Instant::now() + Duration::from_secs(40);
+        while status(&cut, &secret).await != 200 {
+            assert!(Instant::now() < deadline, "it does not come back");
+        }
+    }
+    assert_eq!(world.provider.calls(), calls + 4, "what was refused was not sent");
+    settle_down(&world, &other, &secret, &HashMap::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_stands_still_holds_the_others_up_for_seconds_only_and_is_given_up() {
+    let world = World::new().await;
+    let [stopped, other, _third] = world.three();
+    let (secret, _) = create_key(&other, 1_000_000_000).await;
+    let answers = Arc::new(Mutex::new(HashMap::new()));
+    let pid = Pid::from_raw(i32::try_from(stopped.id()).unwrap()).unwrap();
+    for _ in 0..5 {
+        let until = Instant::now() + ROUND;
+        let mut clients = JoinSet::new();
+        for number in 0..16 {
+            let node = if number % 2 == 0 { &stopped } else { &other };
+            clients.spawn(hammer(node.client(&secret), Arc::clone(&answers), until));
+        }
+        let before = answers.lock().len();
+        while answers.lock().len() < before + 50 {
+            tokio::task::yield_now().await;
+        }
+        kill_process(pid, Signal::STOP).unwrap();
+        let since = Instant::now();
+        assert_eq!(status(&other, &secret).await, 200);
+        assert!(since.elapsed() < Duration::from_secs(8), "{:?}", since.elapsed());
+        kill_process(pid, Signal::CONT).unwrap();
+        clients.join_all().await;
+    }
+    // Long enough to be given up; it goes on as another node, and its calls are not charged twice.
+    kill_process(pid, Signal::STOP).unwrap();
+    let given_up = Instant::now() + Duration::from_secs(45);
+    while Instant::now() < given_up {
+        assert_eq!(status(&other, &secret).await, 200);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    kill_process(pid, Signal::CONT).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while status(&stopped, &secret).await != 200 {
+        assert!(Instant::now() < deadline, "it does not come back");
+    }
+    let answers = answers.lock().clone();
+    settle_down(&world, &stopped, &secret, &answers).await;
+}
