@@ -17,6 +17,7 @@ mod nodes;
 mod oauth;
 mod once;
 mod openapi;
+mod operate;
 mod organization;
 mod patience;
 mod postgres;
