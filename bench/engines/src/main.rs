@@ -98,7 +98,8 @@ fn sqlite(arguments: &Arguments, shim: &Path) -> Result<String> {
     let mut rows = vec![cells(["durability", "flush", "pairs/s", "rows/s of the peer", "ratio (range)", "target"])];
     let mut flushes = Vec::new();
     for (disk, preload) in disks(shim) {
-        let flush = measure(&[job(What::Flush, 1).preloaded(preload)])?;
+        let flush = job(What::Flush, 1).preloaded(preload);
+        let flush = least((0..arguments.repetitions).map(|_| measure(std::slice::from_ref(&flush))))?;
         ensure!(preload.is_none() || flush >= SLOWER_US, "flushes of SQLite are not slower: {flush} µs");
         flushes.push(flush);
         for (durability, engine, peer, target) in [
@@ -116,7 +117,7 @@ fn sqlite(arguments: &Arguments, shim: &Path) -> Result<String> {
         "### SQLite\n\n\
          {CALLERS} callers hold and settle calls of one key with a limit, each one after the other. The peer is one thread that inserts rows, \
          64 a transaction, and decides nothing: in a file with `journal_mode=WAL` and `synchronous=NORMAL`, so that it waits for no flush, \
-         whatever the engine survives; in the last line of each disk with `synchronous=FULL`. One flush takes {:.0} µs; made slower, {:.0} µs. \
+         whatever the engine survives; in the last line of each disk with `synchronous=FULL`. One flush takes {:.0} µs at best; made slower, {:.0} µs. \
          A pair is two flushes with `power`, so {CALLERS} callers cannot end more than {CALLERS} pairs in twice that time.\n\n{}\n",
         flushes[0],
         flushes[1],
@@ -130,27 +131,35 @@ async fn postgres(arguments: &Arguments, shim: &Path) -> Result<String> {
     for (disk, preload) in disks(shim) {
         eprintln!("PostgreSQL, flush {disk}");
         let cluster = cluster(preload);
-        let commit = requests::commit_us(&cluster.url()).await?;
+        let mut commits_alone = Vec::new();
+        for _ in 0..arguments.repetitions {
+            commits_alone.push(requests::commit_us(&cluster.url()).await);
+        }
+        let commit = least(commits_alone)?;
         ensure!(preload.is_none() || commit >= SLOWER_US, "flushes of PostgreSQL are not slower: {commit} µs a commit");
         commits.push(commit);
         version = requests::version(&cluster.url()).await?;
         let job = Job::new(What::Requests, CONNECTIONS, arguments.seconds).at(&cluster.url());
         let rates =
             (0..arguments.repetitions).map(|_| measure(std::slice::from_ref(&job))).collect::<Result<Vec<_>>>()?;
-        let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
         let most = rates.iter().copied().fold(0.0, f64::max);
-        let peer = median(rates);
+        let (peer, least) = (median(rates.clone()), least(rates.into_iter().map(Ok))?);
         let reach = format!("{:.0}", peer * POSTGRES_TARGET);
         rows.push(vec![disk.to_owned(), format!("{peer:.0} ({least:.0}-{most:.0})"), reach]);
     }
     Ok(format!(
         "### PostgreSQL\n\nThe peer: one conditional `UPDATE … RETURNING` of one hot row and one `INSERT` a request, in one transaction of two \
-         round trips, from {CONNECTIONS} connections. PostgreSQL {version}, `fsync=on`, everything that matters at its default. One commit alone: {:.0} µs; with slower flushes, \
+         round trips, from {CONNECTIONS} connections. PostgreSQL {version}, `fsync=on`, everything that matters at its default. One commit alone: {:.0} µs at best; with slower flushes, \
          {:.0} µs. There is no engine on PostgreSQL yet; its target is {POSTGRES_TARGET}x the peer.\n\n{}\n",
         commits[0],
         commits[1],
         table(1, &rows)
     ))
+}
+
+/// What a disk does where nothing is in its way.
+fn least(times: impl IntoIterator<Item = Result<f64>>) -> Result<f64> {
+    times.into_iter().try_fold(f64::INFINITY, |least, time| Ok(least.min(time?)))
 }
 
 /// A server as it comes, but for its port.
@@ -195,18 +204,20 @@ fn cells<const COLUMNS: usize>(words: [&str; COLUMNS]) -> Vec<String> {
 fn facts(arguments: &Arguments) -> Result<String> {
     let processors = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let program = std::env::current_exe()?;
     let profile = program.parent().and_then(|folder| folder.file_name()).unwrap_or_default();
     let now = SystemClock.read().wall.to_string();
     Ok(format!(
         "Measured {} by `bench-engines`: {} cores ({}), `{}` profile; medians of {} alternating paired runs of {} s, everything on \
-         this one machine.\n",
+         this one machine (load average before the start: {}). Ratios pair two runs: read those, not the times.\n",
         now.get(..10).unwrap_or_default(),
         std::thread::available_parallelism()?,
         model.map_or("?", |(_, model)| model),
         profile.display(),
         arguments.repetitions,
         arguments.seconds,
+        load.split(' ').next().unwrap_or_default(),
     ))
 }
 

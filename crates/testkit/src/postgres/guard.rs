@@ -13,8 +13,8 @@ while read -r line; do server=$line; done
 if [ -n "$server" ] && kill -QUIT "$server"; then
     # A server that was put to sleep wakes up to end.
     kill -CONT "$server"
-    for _ in $(seq 100); do kill -0 "$server" && sleep 0.1 || break; done
-    kill -KILL "$server"
+    for _ in $(seq 100); do [ -e "$1/data/postmaster.pid" ] && sleep 0.1 || break; done
+    [ -e "$1/data/postmaster.pid" ] && kill -KILL "$server"
 fi
 rm -rf -- "$1"
 "#;
