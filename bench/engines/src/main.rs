@@ -26,6 +26,8 @@ const RESULT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/
 const HEADING: &str = "## Storage engines\n";
 /// Callers of a node.
 const CALLERS: usize = 64;
+/// Callers of the nodes on PostgreSQL, all together.
+const NODE_CALLERS: usize = 192;
 /// Connections of the peer on PostgreSQL.
 const CONNECTIONS: usize = 32;
 /// Of the peer's rate, at least.
@@ -126,10 +128,10 @@ fn sqlite(arguments: &Arguments, shim: &Path) -> Result<String> {
 }
 
 async fn postgres(arguments: &Arguments, shim: &Path) -> Result<String> {
-    let mut rows = vec![cells(["flush", "requests/s of the peer (range)", "pairs/s to reach"])];
+    let heads = ["nodes", "flush", "pairs/s", "requests/s of the peer", "ratio (range)", "target"];
+    let mut rows = vec![cells(heads)];
     let (mut commits, mut version) = (Vec::new(), String::new());
     for (disk, preload) in disks(shim) {
-        eprintln!("PostgreSQL, flush {disk}");
         let cluster = cluster(preload);
         let mut commits_alone = Vec::new();
         for _ in 0..arguments.repetitions {
@@ -139,21 +141,27 @@ async fn postgres(arguments: &Arguments, shim: &Path) -> Result<String> {
         ensure!(preload.is_none() || commit >= SLOWER_US, "flushes of PostgreSQL are not slower: {commit} µs a commit");
         commits.push(commit);
         version = requests::version(&cluster.url()).await?;
-        let job = Job::new(What::Requests, CONNECTIONS, arguments.seconds).at(&cluster.url());
-        let rates =
-            (0..arguments.repetitions).map(|_| measure(std::slice::from_ref(&job))).collect::<Result<Vec<_>>>()?;
-        let most = rates.iter().copied().fold(0.0, f64::max);
-        let (peer, least) = (median(rates.clone()), least(rates.into_iter().map(Ok))?);
-        let reach = format!("{:.0}", peer * POSTGRES_TARGET);
-        rows.push(vec![disk.to_owned(), format!("{peer:.0} ({least:.0}-{most:.0})"), reach]);
+        let peer = Job::new(What::Requests, CONNECTIONS, arguments.seconds).at(&cluster.url());
+        for nodes in [1, 3] {
+            eprintln!("PostgreSQL, {nodes} nodes, flush {disk}");
+            let mut pairs = Vec::new();
+            for number in 0..arguments.repetitions {
+                let url = cluster.create_database(&format!("bench_{nodes}_{number}")).await;
+                let node = Job::new(What::Postgres, NODE_CALLERS / nodes, arguments.seconds).at(&url);
+                let engine = if nodes == 1 { vec![node] } else { vec![node.shared(); nodes] };
+                pairs.push(one(number, &engine, std::slice::from_ref(&peer))?);
+            }
+            rows.push(compared(&[&nodes.to_string(), disk], &Pairs(pairs), Some(POSTGRES_TARGET)));
+        }
     }
     Ok(format!(
         "### PostgreSQL\n\nThe peer: one conditional `UPDATE … RETURNING` of one hot row and one `INSERT` a request, in one transaction of two \
          round trips, from {CONNECTIONS} connections. PostgreSQL {version}, `fsync=on`, everything that matters at its default. One commit alone: {:.0} µs at best; with slower flushes, \
-         {:.0} µs. There is no engine on PostgreSQL yet; its target is {POSTGRES_TARGET}x the peer.\n\n{}\n",
+         {:.0} µs. The engine: {NODE_CALLERS} callers in all hold and settle calls of one key with a limit, on one node or on three together; \
+         a pair is two transactions' worth of that.\n\n{}\n",
         commits[0],
         commits[1],
-        table(1, &rows)
+        table(2, &rows)
     ))
 }
 
@@ -173,16 +181,16 @@ fn cluster(preload: Option<&Path>) -> Cluster {
 
 /// Runs side by side; who goes first turns.
 fn alternate(repetitions: usize, engine: &[Job], peer: &[Job]) -> Result<Pairs> {
-    let mut pairs = Vec::new();
-    for number in 0..repetitions {
-        pairs.push(if number % 2 == 0 {
-            (measure(engine)?, measure(peer)?)
-        } else {
-            let peer = measure(peer)?;
-            (measure(engine)?, peer)
-        });
+    (0..repetitions).map(|number| one(number, engine, peer)).collect::<Result<_>>().map(Pairs)
+}
+
+/// One paired run.
+fn one(number: usize, engine: &[Job], peer: &[Job]) -> Result<(f64, f64)> {
+    if number.is_multiple_of(2) {
+        return Ok((measure(engine)?, measure(peer)?));
     }
-    Ok(Pairs(pairs))
+    let peer = measure(peer)?;
+    Ok((measure(engine)?, peer))
 }
 
 fn compared(names: &[&str], pairs: &Pairs, target: Option<f64>) -> Vec<String> {

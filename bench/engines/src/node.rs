@@ -28,7 +28,9 @@ pub enum What {
     Rows,
     /// Rows of the same, with a flush a transaction.
     RowsFlushed,
-    /// Requests of the peer of the engine on PostgreSQL.
+    /// Pairs of a node on PostgreSQL.
+    Postgres,
+    /// Requests of its peer.
     Requests,
     /// The time of one flush, instead of a rate.
     Flush,
@@ -63,6 +65,11 @@ impl Job {
         Self { url: url.to_owned(), ..self }
     }
 
+    /// One of several nodes that spend with one key.
+    pub fn shared(self) -> Self {
+        Self { shared: true, ..self }
+    }
+
     pub fn preloaded(self, shim: Option<&Path>) -> Self {
         Self { preload: shim.map(Path::to_owned), ..self }
     }
@@ -73,6 +80,7 @@ impl Job {
         match self.what {
             What::EmbeddedProcess => self.pairs(pairs::embedded(folder.path(), Durability::Process)?).await,
             What::EmbeddedPower => self.pairs(pairs::embedded(folder.path(), Durability::Power)?).await,
+            What::Postgres => self.pairs(pairs::node(&self.url).await?).await,
             What::Rows => self.rows(&rows::open(folder.path(), "NORMAL")?),
             What::RowsFlushed => self.rows(&rows::open(folder.path(), "FULL")?),
             What::Requests => {
