@@ -14,7 +14,7 @@ use tollgate_engine::{
 use tollgate_store::{Admission, Raise, Reserve, Settled, Settlement, StoreError};
 
 use crate::batch::{Answer, Intent, share};
-use crate::node::{Node, answered, unavailable};
+use crate::node::{Live, Node, answered, unavailable};
 use crate::seam::{Broken, Change, Committed, Database};
 
 static FIND: LazyLock<String> = LazyLock::new(|| {
@@ -44,37 +44,58 @@ impl<D: Database> Drop for Undecided<'_, D> {
     }
 }
 
-/// A node that knows of a change which is not written yet. Dropped before it is, the node forgets everything, and learns anew.
+/// A node that knows of a change which is not written yet: whoever looks meanwhile learns anew. Dropped before it is written,
+/// the node forgets everything. Where it was learnt anew before that, it is right already.
 struct Acting<'a, D: Database> {
     node: &'a Node<D>,
+    /// The version that the change was made to.
+    known: i64,
+    edition: u64,
 }
 
-impl<D: Database> Acting<'_, D> {
+impl<'a, D: Database> Acting<'a, D> {
+    /// From now on, and until it is told, this node cannot say what is so.
+    fn begin(node: &'a Node<D>, live: &mut Live) -> Self {
+        let known = std::mem::take(&mut live.version);
+        live.edition = live.edition.wrapping_add(1);
+        Self { node, known, edition: live.edition }
+    }
+
     /// It is written.
     fn is_so(self) {
-        let mut live = self.node.shared.live.lock();
-        live.version = live.version.saturating_add(1);
-        drop(live);
-        std::mem::forget(self);
+        let version = self.known.saturating_add(1);
+        self.known_to_be(version);
     }
 
     /// There is none.
     fn changed_nothing<T>(self, answer: T) -> Result<T, StoreError> {
-        std::mem::forget(self);
+        let version = self.known;
+        self.known_to_be(version);
         Ok(answer)
+    }
+
+    fn known_to_be(self, version: i64) {
+        let mut live = self.node.shared.live.lock();
+        if live.edition == self.edition {
+            live.version = version;
+        }
+        drop(live);
+        std::mem::forget(self);
     }
 }
 
 impl<D: Database> Drop for Acting<'_, D> {
     fn drop(&mut self) {
-        self.node.shared.live.lock().forget();
+        let mut live = self.node.shared.live.lock();
+        if live.edition == self.edition {
+            live.forget();
+        }
     }
 }
 
 impl<D: Database> Node<D> {
-    /// A change that has begun, with a node that knows everything.
-    async fn begin_change(&self) -> Result<(D::Change, Timestamp), StoreError> {
-        let mut change = self.shared.database.change().await.map_err(unavailable)?;
+    /// Learns everything that is known to whoever changes it: the time of the change, and the version.
+    async fn keep_up(&self, change: &mut D::Change) -> Result<(Timestamp, i64), StoreError> {
         loop {
             let known = self.shared.live.lock().version;
             let news = change.news(known).await.map_err(unavailable)?;
@@ -83,7 +104,7 @@ impl<D: Database> Node<D> {
             let now = self.time(&mut live, now).unwrap_or_else(|_| live.clock.seen());
             let Some(news) = news else {
                 if live.version == known {
-                    return Ok((change, now));
+                    return Ok((now, known));
                 }
                 continue;
             };
@@ -122,14 +143,21 @@ impl<D: Database> Ground for Node<D> {
         mut sums: impl FnMut(&mut State, Timestamp) -> Vec<Scope> + Send,
         act: impl FnOnce(&mut State, Timestamp) -> Changed<T, R> + Send,
     ) -> Result<Result<T, R>, StoreError> {
-        let (mut change, now) = self.begin_change().await?;
-        let scopes = sums(&mut self.shared.live.lock().state, now);
-        let found = if scopes.is_empty() { Vec::new() } else { change.sums(&scopes).await.map_err(unavailable)? };
-        let acting = Acting { node: self };
-        let acted = {
+        let mut change = self.shared.database.change().await.map_err(unavailable)?;
+        let (acting, acted) = loop {
+            let (now, version) = self.keep_up(&mut change).await?;
+            let (scopes, edition) = {
+                let mut live = self.shared.live.lock();
+                (sums(&mut live.state, now), live.edition)
+            };
+            let found = if scopes.is_empty() { Vec::new() } else { change.sums(&scopes).await.map_err(unavailable)? };
             let mut live = self.shared.live.lock();
-            live.install(&scopes, &found);
-            act(&mut live.state, now)
+            // An earlier change may have been given up meanwhile, and everything forgotten with it.
+            if (live.version, live.edition) == (version, edition) {
+                live.install(&scopes, &found);
+                let acting = Acting::begin(self, &mut live);
+                break (acting, act(&mut live.state, now));
+            }
         };
         let (done, statements) = match acted {
             Ok((done, statements)) if statements.is_empty() => return acting.changed_nothing(Ok(done)),
@@ -190,20 +218,24 @@ impl<D: Database> Ground for Node<D> {
         row: GenerationRow,
         act: impl FnOnce(&mut State, Timestamp, Option<Found>) -> Result<(T, Corrected, Vec<Statement>), R> + Send,
     ) -> Result<Result<T, R>, StoreError> {
-        let (mut change, now) = self.begin_change().await?;
+        let mut change = self.shared.database.change().await.map_err(unavailable)?;
         let found = change.query(&FIND, vec![Value::from(row.0)]).await.map_err(unavailable)?;
         let found = found.first().map(|found| Found::read(row, found)).transpose()?;
         let scopes: Vec<Scope> = found.iter().flat_map(|found| found.spender.scopes()).collect();
         let sums = change.sums(&scopes).await.map_err(unavailable)?;
-        let acting = Acting { node: self };
-        let (acted, shares, node) = {
+        let (acting, acted, shares, node) = loop {
+            let (now, version) = self.keep_up(&mut change).await?;
             let mut live = self.shared.live.lock();
+            if live.version != version {
+                continue;
+            }
             live.install(&scopes, &sums);
+            let acting = Acting::begin(self, &mut live);
             let acted = act(&mut live.state, now, found);
             let present = |scope: &&Scope| live.state.book.balance(**scope).is_some();
             let shares: Vec<_> =
                 scopes.iter().filter(present).map(|scope| (*scope, share(&live.state, *scope))).collect();
-            (acted, shares, live.identity)
+            break (acting, acted, shares, live.identity);
         };
         let (done, corrected, statements) = match acted {
             Ok(acted) => acted,

@@ -40,8 +40,10 @@ struct Item {
 /// Everything under the lock.
 pub struct Live {
     pub state: State,
-    /// The version of what management knows; 0 is nothing yet.
+    /// The version of what management knows; 0 is nothing yet, or what nobody can tell while a change is written.
     pub version: i64,
+    /// Counts every change of `state`, so that whoever waited knows whether it is still what they left.
+    pub edition: u64,
     pub identity: Identity,
     pub clock: GuardedClock,
     next_count: i64,
@@ -77,6 +79,7 @@ impl Live {
             }
         }
         self.version = news.version;
+        self.edition = self.edition.wrapping_add(1);
         Ok(())
     }
 
@@ -84,6 +87,7 @@ impl Live {
     pub fn forget(&mut self) {
         self.version = 0;
         self.state = State::default();
+        self.edition = self.edition.wrapping_add(1);
     }
 
     /// Puts sums where views read them.
@@ -128,6 +132,7 @@ impl<D: Database> Node<D> {
         let live = Live {
             state: State::default(),
             version: 0,
+            edition: 0,
             identity,
             clock: GuardedClock::new(Timestamp::default()),
             next_count: 0,
