@@ -20,7 +20,7 @@ use testkit::postgres::{Cluster, Options};
 use tollgate_store::{Clock, SystemClock};
 
 use crate::node::{Job, What, measure};
-use crate::table::{Pairs, median, table};
+use crate::table::{Pairs, table};
 
 const RESULT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/performance.md");
 const HEADING: &str = "## Storage engines\n";

@@ -92,7 +92,7 @@ async fn call(ledger: Arc<dyn Ledger>, key: KeyId, window: Window) -> Result<Tal
     let bound = Bound { prompt_tokens: 0, fixed_picos, completion: Price::ZERO, choices: 1, cap, open_ended: false };
     while !window.is_over() {
         let row = ledger.next_generation();
-        let want = Reserve { row, key, price: PriceVersion(1), bound, tariff: Tariff::Credits };
+        let want = Reserve { row, key, secret: None, price: PriceVersion(1), bound, tariff: Tariff::Credits };
         let admission = ledger.reserve(want).await?;
         ensure!(matches!(admission, Admission::Granted(_)), "not admitted: {admission:?}");
         let settled = ledger.settle(settlement(row)).await?;

@@ -85,8 +85,8 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let done = runtime.block_on(async {
         match cli.command {
-            Command::Demo(arguments) => demo::run(arguments).await,
-            Command::Serve(arguments) => serve::run(arguments).await,
+            Command::Demo(arguments) => Box::pin(demo::run(arguments)).await,
+            Command::Serve(arguments) => Box::pin(serve::run(arguments)).await,
             Command::Keys(arguments) => keys::run(arguments).await,
             Command::Usage(arguments) => usage::run(arguments).await,
             Command::Credits(arguments) => credits::run(arguments).await,

@@ -258,6 +258,6 @@ impl<G: Ground> Engine<G> {
     /// # Errors
     /// The database cannot be read or written; nothing was changed.
     pub async fn mend(&self) -> Result<Report, StoreError> {
-        self.mend_with(|state, now, answers| examine(state, now, answers)).await
+        self.mend_with(examine).await
     }
 }

@@ -4,12 +4,13 @@ use std::num::NonZeroU32;
 
 use async_trait::async_trait;
 use tollgate_domain::guardrail::Reach;
-use tollgate_domain::key::{Key, KeyChange, NewKey};
+use tollgate_domain::key::{Key, KeyChange, KeyRejected, NewKey};
 use tollgate_domain::ledger::{KeyAccount, Scope};
 use tollgate_domain::time::{LimitReset, Windows};
 use tollgate_domain::{KeyHash, KeyId, Timestamp, Usd};
 use tollgate_store::{
-    Act, Actor, Audited, Change, Credential, InferenceKey, KeyQuery, KeySpend, KeyStore, KeyView, Rotation, StoreError,
+    Act, Actor, Audited, Change, Credential, InferenceKey, KeyQuery, KeySpend, KeyStore, KeyView, Reserve, Rotation,
+    StoreError,
 };
 
 use crate::assignments::Holder;
@@ -293,8 +294,21 @@ impl State {
         let reach = Reach::of(self.book.rules.guardrails_of(key), key.allowed_models.as_ref());
         let creator = || key.creator.and_then(|member| self.members.get(&member)).map(|it| it.user_id.as_str());
         let credentials = self.credentials.of(key, creator);
+        let secret = *hash;
         let Key { id, hash, workspace, call_limits, .. } = *key;
-        Some(Credential::Inference(InferenceKey { id, hash, workspace, reach, credentials, call_limits }))
+        Some(Credential::Inference(InferenceKey { id, hash, secret, workspace, reach, credentials, call_limits }))
+    }
+
+    /// Refuses a call whose secret no longer opens its key.
+    ///
+    /// # Errors
+    /// [`KeyRejected::Unknown`].
+    pub fn check_secret(&self, want: &Reserve, now: Timestamp) -> Result<(), KeyRejected> {
+        let key = self.book.key(want.key).map(|account| &account.key);
+        match (key, want.secret) {
+            (Some(key), Some(secret)) if !key.secrets.open(&secret, now) => Err(KeyRejected::Unknown),
+            _ => Ok(()),
+        }
     }
 
     /// The key whose id, or whose newest secret's hash, this is.

@@ -202,6 +202,7 @@ impl Gateway {
             let want = Reserve {
                 row: store.next_generation(),
                 key: caller.key.id,
+                secret: Some(caller.key.secret),
                 price: candidate.endpoint.version,
                 bound: candidate.bound,
                 tariff: candidate.tariff,

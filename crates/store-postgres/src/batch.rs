@@ -212,6 +212,9 @@ impl Deciding<'_> {
                 "a budget would be decided on a balance that is not locked".to_owned(),
             ));
         }
+        if let Err(rejected) = self.state.check_secret(want, self.now) {
+            return Answer::Admission(Admission::Rejected(rejected));
+        }
         let admission = match self.state.book.reserve(want.row, want.key, &want.bound, want.tariff, self.now) {
             Err(error) => return Answer::Fault(error.into()),
             Ok(ReserveOutcome::AlreadyClosed) => return Answer::Fault(StoreError::Uncertain),

@@ -57,21 +57,22 @@ impl<'a, D: Database> Acting<'a, D> {
     /// From now on, and until it is told, this node cannot say what is so.
     fn begin(node: &'a Node<D>, live: &mut Live) -> Self {
         let known = std::mem::take(&mut live.version);
+        live.acting = true;
         live.edition = live.edition.wrapping_add(1);
         Self { node, known, edition: live.edition }
     }
 
     /// It is written.
-    fn is_so(self) {
+    fn done(self) {
         let version = self.known.saturating_add(1);
         self.known_to_be(version);
     }
 
     /// There is none.
-    fn changed_nothing<T>(self, answer: T) -> Result<T, StoreError> {
+    fn undone<T>(self, answer: T) -> T {
         let version = self.known;
         self.known_to_be(version);
-        Ok(answer)
+        answer
     }
 
     fn known_to_be(self, version: i64) {
@@ -79,7 +80,9 @@ impl<'a, D: Database> Acting<'a, D> {
         if live.edition == self.edition {
             live.version = version;
         }
+        live.acting = false;
         drop(live);
+        self.node.shared.acted.notify_waiters();
         std::mem::forget(self);
     }
 }
@@ -90,6 +93,9 @@ impl<D: Database> Drop for Acting<'_, D> {
         if live.edition == self.edition {
             live.forget();
         }
+        live.acting = false;
+        drop(live);
+        self.node.shared.acted.notify_waiters();
     }
 }
 
@@ -108,7 +114,7 @@ impl<D: Database> Node<D> {
                 }
                 continue;
             };
-            live.learn(news, now)?;
+            live.learn(&news, now)?;
         }
     }
 
@@ -120,7 +126,7 @@ impl<D: Database> Node<D> {
     ) -> Result<(), StoreError> {
         match change.commit(statements).await {
             Committed::Done => {
-                acting.is_so();
+                acting.done();
                 Ok(())
             }
             Committed::Failed(why) => Err(StoreError::Unavailable(why)),
@@ -160,9 +166,9 @@ impl<D: Database> Ground for Node<D> {
             }
         };
         let (done, statements) = match acted {
-            Ok((done, statements)) if statements.is_empty() => return acting.changed_nothing(Ok(done)),
+            Ok((done, statements)) if statements.is_empty() => return Ok(acting.undone(Ok(done))),
             Ok(acted) => acted,
-            Err(refused) => return acting.changed_nothing(Err(refused)),
+            Err(refused) => return Ok(acting.undone(Err(refused))),
         };
         self.end_change(change, statements, acting).await?;
         Ok(Ok(done))
@@ -174,11 +180,17 @@ impl<D: Database> Ground for Node<D> {
         view: impl FnOnce(&mut State, Timestamp) -> T + Send,
     ) -> Result<T, StoreError> {
         loop {
+            let acted = self.shared.acted.notified();
             let (known, scopes) = {
                 let mut live = self.shared.live.lock();
                 let now = live.clock.seen();
                 (live.version, sums(&mut live.state, now))
             };
+            if self.shared.live.lock().acting {
+                // What is so is known in a moment, and learning everything anew takes longer.
+                acted.await;
+                continue;
+            }
             let glimpse = self.shared.database.glimpse(&scopes).await.map_err(unavailable)?;
             if glimpse.version > known {
                 self.catch_up().await?;
@@ -239,7 +251,7 @@ impl<D: Database> Ground for Node<D> {
         };
         let (done, corrected, statements) = match acted {
             Ok(acted) => acted,
-            Err(refused) => return acting.changed_nothing(Err(refused)),
+            Err(refused) => return Ok(acting.undone(Err(refused))),
         };
         change.correct(node, &corrected, &shares).await.map_err(unavailable)?;
         self.end_change(change, statements, acting).await?;
@@ -262,24 +274,38 @@ impl<D: Database> Ground for Node<D> {
         &self,
         examine: impl FnOnce(&State, Timestamp, &[Vec<Row>]) -> Examined + Send,
     ) -> Result<Report, StoreError> {
-        let (mut change, now) = self.begin_change().await?;
+        let mut change = self.shared.database.change().await.map_err(unavailable)?;
+        let (now, _) = self.keep_up(&mut change).await?;
         let mut answers = Vec::new();
         for (sql, values) in questions(STORED_BALANCES, HELD, now) {
             answers.push(change.query(&sql, values).await.map_err(unavailable)?);
         }
-        let (report, right) = examine(&self.shared.live.lock().state, now, &answers)?;
+        let (acting, examined) = loop {
+            let (_, version) = self.keep_up(&mut change).await?;
+            let mut live = self.shared.live.lock();
+            if live.version == version {
+                let acting = Acting::begin(self, &mut live);
+                break (acting, examine(&live.state, now, &answers));
+            }
+        };
+        let (report, right) = examined?;
         if right.is_empty() {
-            return Ok(report);
+            return Ok(acting.undone(report));
         }
-        let acting = Acting { node: self };
         let statements = right.iter().flat_map(|(scope, balance)| rewritten(*scope, balance)).collect();
         self.end_change(change, statements, acting).await?;
         Ok(report)
     }
 
     async fn accept_clock(&self) -> Result<Timestamp, StoreError> {
-        let (change, _) = self.begin_change().await?;
-        let acting = Acting { node: self };
+        let mut change = self.shared.database.change().await.map_err(unavailable)?;
+        let acting = loop {
+            let (_, version) = self.keep_up(&mut change).await?;
+            let mut live = self.shared.live.lock();
+            if live.version == version {
+                break Acting::begin(self, &mut live);
+            }
+        };
         let accept = statement("UPDATE nodes SET seen = ledger_clock()", Vec::new());
         self.end_change(change, vec![accept], acting).await?;
         let now = self.shared.database.glimpse(&[]).await.map_err(unavailable)?.now;
@@ -300,6 +326,9 @@ impl<D: Database> Ground for Node<D> {
     }
 
     async fn reserve(&self, want: Reserve) -> Result<Admission, StoreError> {
+        if self.shared.live.lock().ended_early.contains(&want.row) {
+            return Err(StoreError::Uncertain);
+        }
         let answer = self.push(Intent::Reserve(want));
         let mut undecided = Undecided { node: self, want: Some(want) };
         let admission = match self.hurried(answer).await? {
@@ -327,7 +356,13 @@ impl<D: Database> Ground for Node<D> {
         let spender = match self.spender_of(row) {
             Some(spender) => spender,
             // A repeat, or a call of another process.
-            None => self.recorded_spender(row).await?,
+            None => match self.recorded_spender(row).await {
+                Err(error @ StoreError::Corrupt(_)) => {
+                    self.shared.live.lock().ended_early.insert(row);
+                    return Err(error);
+                }
+                found => found?,
+            },
         };
         match answered(self.push(Intent::Settle(Box::new(settlement), spender)).await)? {
             Answer::Settled(settled) => Ok(settled),

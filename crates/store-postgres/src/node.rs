@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
@@ -47,6 +47,10 @@ pub struct Live {
     pub identity: Identity,
     pub clock: GuardedClock,
     next_count: i64,
+    /// Generations that ended before they began: they never will.
+    pub ended_early: HashSet<GenerationRow>,
+    /// Whether a change of this node is not yet known to be written, or not.
+    pub acting: bool,
     /// Who spends in the calls that this process has in flight.
     spenders: HashMap<GenerationRow, Spender>,
     queue: Vec<Item>,
@@ -60,7 +64,7 @@ pub struct Live {
 
 impl Live {
     /// Takes in what management changed elsewhere, unless it is known already.
-    pub fn learn(&mut self, news: News, now: Timestamp) -> Result<(), StoreError> {
+    pub fn learn(&mut self, news: &News, now: Timestamp) -> Result<(), StoreError> {
         if news.since != self.version {
             return Ok(());
         }
@@ -109,6 +113,8 @@ pub struct Shared<D> {
     pub live: Mutex<Live>,
     pub clock: Arc<dyn Clock>,
     idle: Notify,
+    /// Told whenever a change of this node is known to be written, or not.
+    pub acted: Notify,
 }
 
 /// A node on a database.
@@ -136,6 +142,8 @@ impl<D: Database> Node<D> {
             identity,
             clock: GuardedClock::new(Timestamp::default()),
             next_count: 0,
+            ended_early: HashSet::default(),
+            acting: false,
             spenders: HashMap::default(),
             queue: Vec::new(),
             attended: false,
@@ -143,7 +151,15 @@ impl<D: Database> Node<D> {
             closed: false,
             watched: HashMap::default(),
         };
-        let node = Self { shared: Arc::new(Shared { database, live: Mutex::new(live), clock, idle: Notify::new() }) };
+        let node = Self {
+            shared: Arc::new(Shared {
+                database,
+                live: Mutex::new(live),
+                clock,
+                idle: Notify::new(),
+                acted: Notify::new(),
+            }),
+        };
         node.catch_up().await?;
         node.expire_orphans().await?;
         Ok(node)
@@ -215,7 +231,7 @@ impl<D: Database> Node<D> {
         let news = self.shared.database.news(known).await.map_err(unavailable)?;
         let mut live = self.shared.live.lock();
         let now = live.clock.seen();
-        live.learn(news, now)
+        live.learn(&news, now)
     }
 
     /// Who spends in a call, where this process has it in flight.
@@ -356,7 +372,7 @@ impl<D: Database> Node<D> {
         let (answers, writes) = {
             let mut live = self.shared.live.lock();
             if let Some(news) = loaded.news.take() {
-                live.learn(news, loaded.now).map_err(|error| error.to_string())?;
+                live.learn(&news, loaded.now).map_err(|error| error.to_string())?;
             }
             let holders = loaded.holds.iter().map(|(row, hold)| (*row, hold.open.spender));
             let holders: HashMap<_, _> =

@@ -12,6 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::engine::Durability;
 use crate::record::{Record, Writer};
@@ -25,6 +26,13 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
 const PAGES_A_STEP: i32 = 64;
 /// Between two looks whether somebody still commits.
 const BORROW_PAUSE: Duration = Duration::from_micros(200);
+
+/// From so many records in a group on, the next one waits for those whom it answered,
+const CROWD: usize = 4;
+/// for this part of the time that it took,
+const GATHER_PART: u32 = 8;
+/// and no longer than this.
+const GATHER_MAX: Duration = Duration::from_micros(400);
 
 /// How a waiter learns that its record is durable.
 #[derive(Debug)]
@@ -311,8 +319,12 @@ impl<S: HoldsQueue> Drop for Handover<'_, S> {
 fn write_loop<S: HoldsQueue>(weak: &Weak<Committer<S>>) {
     let mut pause = RETRY_PAUSE;
     let mut group: Vec<Item> = Vec::new();
+    // How long those who were answered last need to come back, at most.
+    let mut gather = Duration::ZERO;
     while let Some(committer) = weak.upgrade() {
         if group.is_empty() {
+            // With a slow disk, a group that leaves without them makes them wait for two flushes.
+            std::thread::sleep(std::mem::take(&mut gather));
             let mut state = committer.state.lock();
             if state.queue().items.is_empty() || state.queue().lent {
                 if state.queue().closing && !state.queue().lent {
@@ -330,7 +342,11 @@ fn write_loop<S: HoldsQueue>(weak: &Weak<Committer<S>>) {
         if group.is_empty() {
             continue;
         }
+        let (began, crowd) = (Instant::now(), group.len() > CROWD);
         if committer.commit(&mut group) {
+            if crowd {
+                gather = (began.elapsed() / GATHER_PART).min(GATHER_MAX);
+            }
             group.clear();
             committer.state.lock().queue().attended = false;
             pause = RETRY_PAUSE;

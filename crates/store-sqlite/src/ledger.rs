@@ -208,6 +208,9 @@ impl Ground for Embedded {
             let (mut live, now) = self.lock_at();
             let now = now?;
             live.check_open()?;
+            if let Err(rejected) = live.check_secret(&want, now) {
+                return Ok(Admission::Rejected(rejected));
+            }
             if want.row.0 < live.low_row {
                 return Err(StoreError::Unavailable("the generation was numbered too long ago".to_owned()));
             }

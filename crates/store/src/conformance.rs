@@ -140,7 +140,7 @@ impl<E: Engine> Db<E> {
 fn want(row: GenerationRow, key: KeyId, nanos: i64) -> Reserve {
     let (fixed_picos, cap) = (Usd::from_nanos(nanos).picos(), OutputCap::Asked(1));
     let bound = Bound { prompt_tokens: 0, fixed_picos, completion: Price::ZERO, choices: 1, cap, open_ended: false };
-    Reserve { row, key, price: PriceVersion(1), bound, tariff: Tariff::Credits }
+    Reserve { row, key, secret: None, price: PriceVersion(1), bound, tariff: Tariff::Credits }
 }
 
 fn raise(row: GenerationRow, to: Amounts) -> Raise {

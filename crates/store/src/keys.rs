@@ -29,6 +29,8 @@ pub struct InferenceKey {
     pub id: KeyId,
     /// Its public id.
     pub hash: KeyHash,
+    /// The SHA-256 of the secret that was presented.
+    pub secret: KeyHash,
     /// Its workspace.
     pub workspace: WorkspaceId,
     /// What its guardrails leave of models, providers and words; `None` is everything.

@@ -8,7 +8,7 @@ use tollgate_domain::ledger::{Amounts, Refusal, Spender, Tariff};
 use tollgate_domain::model::PriceVersion;
 use tollgate_domain::pricing::{Bound, Cost};
 use tollgate_domain::usage::Metered;
-use tollgate_domain::{GenerationId, KeyId, Timestamp};
+use tollgate_domain::{GenerationId, KeyHash, KeyId, Timestamp};
 
 use crate::{Act, StoreError};
 
@@ -19,6 +19,8 @@ pub struct Reserve {
     pub row: GenerationRow,
     /// The key that spends.
     pub key: KeyId,
+    /// The SHA-256 of the secret that the call came with: refused where it no longer opens the key.
+    pub secret: Option<KeyHash>,
     /// The price that the bound was computed with.
     pub price: PriceVersion,
     /// What it can cost.

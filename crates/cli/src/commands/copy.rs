@@ -24,7 +24,7 @@ const ROWS_A_PAGE: i64 = 2_000;
 pub struct Arguments {
     #[command(flatten)]
     file: ConfigFile,
-    /// The empty database to fill; its password may stand in TOLLGATE_COPY_TO instead
+    /// The empty database to fill; its password may stand in the environment instead
     #[arg(long, value_name = "postgres://…", env = "TOLLGATE_COPY_TO", hide_env_values = true)]
     to: String,
 }
@@ -84,7 +84,7 @@ const PUT_BALANCE: &str = "INSERT INTO balances (scope, id, node, number, spent,
 VALUES ($1, $2, 0, CAST(CAST($3 AS TEXT) AS BIGINT[]), CAST(CAST($4 AS TEXT) AS BIGINT[]), $5)";
 
 /// A table that nodes keep in memory, whole: with the columns that they do not read.
-fn whole(source: &Source) -> Option<(String, String)> {
+fn whole(source: &Source) -> (String, String) {
     let more = match source.table {
         "credits" => ", note, created_at",
         "price_versions" => ", created_at",
@@ -94,7 +94,7 @@ fn whole(source: &Source) -> Option<(String, String)> {
     // The rest of `meta` is about the file.
     let only = if source.table == "meta" { " WHERE name IN ('id_key', 'vault', 'closed')" } else { "" };
     let query = format!("SELECT {columns} FROM {}{only}", source.table);
-    Some((columns, query))
+    (columns, query)
 }
 
 /// Runs the command.
@@ -156,10 +156,9 @@ async fn pour<G: Ground>(store: &Engine<G>, import: &Import, generations: u64) -
     let bar = output::progress("copying");
     bar.set_length(generations);
     for source in SOURCES {
-        if let Some((columns, query)) = whole(source) {
-            let rows = store.query(&query, Vec::new()).await.map_err(failed)?;
-            import.add(source.table, &columns, &rows).await.map_err(failed)?;
-        }
+        let (columns, query) = whole(source);
+        let rows = store.query(&query, Vec::new()).await.map_err(failed)?;
+        import.add(source.table, &columns, &rows).await.map_err(failed)?;
     }
     for table in [KEPT, ROLLUPS] {
         let rows = store.query(table.query, Vec::new()).await.map_err(failed)?;
@@ -184,9 +183,12 @@ async fn pour<G: Ground>(store: &Engine<G>, import: &Import, generations: u64) -
     Ok(())
 }
 
+/// Numbers of windows, what was spent in them, and when a key was last used.
+type Counters = ([i64; 8], [i64; 8], Option<i64>);
+
 /// Balances of one row a counter, as balances of one row a scope.
 fn in_arrays(rows: &[Row]) -> Result<Vec<Row>, Failure> {
-    let mut by_scope: BTreeMap<(String, i64), ([i64; 8], [i64; 8], Option<i64>)> = BTreeMap::new();
+    let mut by_scope: BTreeMap<(String, i64), Counters> = BTreeMap::new();
     for row in rows {
         let scope = (row.get(0).map_err(failed)?, row.get(1).map_err(failed)?);
         let money = kind(&row.get::<String>(2).map_err(failed)?).ok_or_else(|| failed("an unknown kind of money"))?;
@@ -197,7 +199,7 @@ fn in_arrays(rows: &[Row]) -> Result<Vec<Row>, Failure> {
         spent[place] = row.get(5).map_err(failed)?;
         *used_at = row.get(6).map_err(failed)?;
     }
-    let row = |((word, id), (numbers, spent, used_at)): ((String, i64), ([i64; 8], [i64; 8], Option<i64>))| {
+    let row = |((word, id), (numbers, spent, used_at)): ((String, i64), Counters)| {
         Row::new(vec![word.into(), id.into(), array(numbers), array(spent), used_at.into()])
     };
     Ok(by_scope.into_iter().map(row).collect())

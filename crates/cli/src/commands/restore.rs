@@ -98,7 +98,7 @@ async fn settle(config: &Config, place: &Place, spent: Vec<(String, String)>, ac
     match told {
         Tell::Admission { open: true } => output::note("admission is open"),
         Tell::Admission { open: false } => {
-            output::note("entered; admission is still closed: `tollgate restore --accept`")
+            output::note("entered; admission is still closed: `tollgate restore --accept`");
         }
         Tell::Failed { why } => return Err(Failure::new(Kind::Failed, why)),
         _ => return Err(Failure::new(Kind::Failed, "the server answered something else")),

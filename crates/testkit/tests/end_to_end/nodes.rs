@@ -1,5 +1,5 @@
 //! Three processes on one database: what one node knows the others know, and together they spend no more than there is.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -211,7 +211,7 @@ impl<B: Base> Subject for Engine<B> {
         let row = self.store.next_generation();
         self.rows.insert(name.to_owned(), row);
         let (key, tariff) = (self.keys[key], Tariff::Credits);
-        let want = Reserve { row, key, price: PriceVersion(1), bound: bound(amount), tariff };
+        let want = Reserve { row, key, secret: None, price: PriceVersion(1), bound: bound(amount), tariff };
         match self.store.reserve(want).await.unwrap() {
             Admission::Granted(_) => "granted",
             Admission::Refused(refusal) => word(&refusal),
