@@ -87,8 +87,11 @@ impl Decoder {
     pub fn complete(&mut self) -> Ending {
         if self.shape != Shape::Document {
             let (meter, heading, out) = (&mut self.meter, &self.heading, &mut self.out);
+            let ended = |meter: &Meter| meter.done || meter.finish_reason.is_some();
+            let before = ended(meter);
             self.lines.finish(|line| pass(meter, heading, out, &line));
-            let whole = meter.done || meter.finish_reason.is_some();
+            // A reason in what was not passed on is none that the caller has.
+            let whole = if meter.unreadable { before } else { ended(meter) };
             return match (meter.failed, whole) {
                 (true, _) => Ending::Failed,
                 (false, true) => Ending::Complete,
@@ -117,5 +120,39 @@ fn pass(meter: &mut Meter, heading: &Heading, out: &mut Vec<u8>, line: &Line<'_>
         && !meter.unreadable
     {
         meter.chunk(data, heading, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pieces: &[&str]) -> (Ending, Decoder) {
+        let mut decoder = Decoder::new(true, Heading::new("gen-1", "P", "a/b"));
+        let fed = pieces.iter().try_for_each(|piece| decoder.feed(piece.as_bytes(), &Limits::default()).map(|_| ()));
+        let ending = fed.map_or_else(|ending| ending, |()| decoder.complete());
+        (ending, decoder)
+    }
+
+    const END: &str = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    const CUT: &str = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}],";
+
+    #[test]
+    fn an_object_that_cannot_be_read_breaks_a_stream_unless_it_was_over() {
+        assert_eq!(read(&[CUT, "\n", END]).0, Ending::Broken);
+        assert_eq!(read(&[CUT]).0, Ending::Broken);
+        let (ending, decoder) = read(&[END, CUT]);
+        assert_eq!((ending, decoder.meter.unreadable), (Ending::Complete, true));
+        assert!(!String::from_utf8(decoder.out).unwrap().contains("],\n"));
+    }
+
+    #[test]
+    fn white_space_before_a_document_is_none_of_it_however_it_is_cut() {
+        let document = "{\"usage\":{\"prompt_tokens\":1}}";
+        for pieces in [[" \n\x0c", document], ["", &format!(" \n\x0c{document}")]] {
+            let (ending, decoder) = read(&pieces);
+            assert_eq!(ending, Ending::Broken, "a stream was asked for");
+            assert!(decoder.meter.reported.is_some(), "and it is billed");
+        }
     }
 }
