@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use tollgate::config::Config;
+use tollgate::config::{Config, Place};
 use tollgate_gateway::{Limits, Provider};
 
 /// The line between the file and the variables.
@@ -40,12 +40,16 @@ fn meaning(config: &Config) -> String {
         let ready = settings.into_iter().map(|settings| Provider::new(settings, Limits::default()));
         ready.map(|provider| provider.map(|_| ()).map_err(|error| error.to_string())).collect::<Vec<_>>()
     });
+    let place = config.database.place().map(|place| match place {
+        Place::File(path) => path.display().to_string(),
+        Place::Server(url) => url,
+    });
     format!(
         "{config:?} {:?} {:?} {:?} {providers:?} {:?} {:?}",
         config.endpoints().map_err(told),
         config.guard().map_err(told),
         config.consent_site(&public_url).map_err(told),
-        config.database.sqlite_path().map_err(told),
+        place.map_err(told),
         config.oauth.default_limit().map_err(told),
     )
 }

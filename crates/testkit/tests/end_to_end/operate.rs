@@ -154,7 +154,8 @@ async fn a_backup_is_made_under_load_and_opens_closed_until_what_was_spent_since
     let kept = free_folder();
     for entry in std::fs::read_dir(world.folder.path()).unwrap() {
         let entry = entry.unwrap();
-        if entry.file_name().to_str().unwrap().starts_with("tollgate.db") && !entry.path().ends_with("tollgate.db.key") {
+        if entry.file_name().to_str().unwrap().starts_with("tollgate.db") && !entry.path().ends_with("tollgate.db.key")
+        {
             std::fs::rename(entry.path(), kept.path().join(entry.file_name())).unwrap();
         }
     }
@@ -299,7 +300,8 @@ async fn a_ledger_moves_to_postgresql_whole() {
     assert_eq!(usage(&server, &hash).await, 5 * COST);
     assert_eq!(call(&server.client(&secret)).await, 200, "the same secret opens it");
     for (id, cost) in ids {
-        let found = server.client(&secret).raw(http::Method::GET, &format!("/api/v1/generation?id={id}"), None).await.unwrap();
+        let found =
+            server.client(&secret).raw(http::Method::GET, &format!("/api/v1/generation?id={id}"), None).await.unwrap();
         let found: Value = serde_json::from_slice(&found.body).unwrap();
         assert_eq!(nanos(&found["data"]["total_cost"]), cost);
     }
