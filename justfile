@@ -7,5 +7,7 @@ demo:
     cargo run --release -- demo
 ci:
     cargo xtask ci
+fuzz:
+    cargo xtask fuzz
 bench:
     python3 bench/run.py

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stderr, reason = "a task tells what it does")]
 
 mod arrows;
+mod fuzz;
 mod openapi;
 mod postgres;
 mod sdk;
@@ -17,7 +18,8 @@ const TASKS: &str = "Tasks
   arrows  check which crate depends on which
   sdk     only the official SDKs
   openapi only random requests out of the OpenAPI document
-  cost    only the counts of what a call costs in an empty and in a full database";
+  cost    only the counts of what a call costs in an empty and in a full database
+  fuzz    every fuzz target for a minute, or for as long as `--seconds N` says; needs cargo-fuzz";
 
 fn main() -> ExitCode {
     let task = std::env::args().nth(1).unwrap_or_default();
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         "sdk" => build().and_then(|()| sdk::check(&root())),
         "openapi" => build().and_then(|()| openapi::check(&root())),
         "cost" => build().and_then(|()| cost()),
+        "fuzz" => fuzz::run(&root(), &std::env::args().skip(2).collect::<Vec<_>>()),
         _ => {
             eprintln!("{TASKS}");
             return ExitCode::from(2);
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
 fn ci() -> Result<()> {
     step("formatting");
     cargo(&["fmt", "--all", "--check"])?;
+    cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"])?;
     step("arrows between crates");
     arrows::check(&root())?;
     step("lints");

@@ -25,6 +25,9 @@ use crate::failure::{Failure, Kind};
 /// The longest of the timeouts that can be set: a day.
 const TIMEOUT_SECONDS_MAX: u64 = 86_400;
 
+/// The deepest that a setting lies: `server.tls.key_file`.
+const SECTIONS_MAX: usize = 3;
+
 /// The file that is read if none is named.
 pub const DEFAULT_FILE: &str = "tollgate.toml";
 
@@ -397,12 +400,24 @@ impl Config {
             None if Path::new(DEFAULT_FILE).exists() => (PathBuf::from(DEFAULT_FILE), read(Path::new(DEFAULT_FILE))?),
             None => (PathBuf::from(DEFAULT_FILE), String::new()),
         };
+        Self::parse(&path, &text, environment)
+    }
+
+    /// Reads the text of the file at `path`, and the environment.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(
+        path: &Path,
+        text: &str,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, Failure> {
         // First the file alone, so that what is wrong in it is told with its line.
-        let parsed: Result<Self, toml::de::Error> = toml::from_str(&text);
+        let parsed: Result<Self, toml::de::Error> = toml::from_str(text);
         if let Err(error) = parsed {
-            return Err(wrong_in_file(&path, &text, &error));
+            return Err(wrong_in_file(path, text, &error));
         }
-        let mut table: toml::Table = toml::from_str(&text).map_err(|error| wrong_in_file(&path, &text, &error))?;
+        let mut table: toml::Table = toml::from_str(text).map_err(|error| wrong_in_file(path, text, &error))?;
         let mut names: Vec<(String, String)> = environment.filter_map(setting_of).collect();
         names.sort();
         for (name, value) in names {
@@ -412,6 +427,14 @@ impl Config {
             Failure::new(Kind::Usage, format!("configuration: {}", error.message()))
         })?;
         config.checked()
+    }
+
+    /// Every setting, defaults included, as TOML.
+    ///
+    /// # Errors
+    /// A setting cannot be written down.
+    pub fn print(&self) -> Result<String, Failure> {
+        toml::to_string_pretty(self).map_err(|error| Failure::new(Kind::Failed, error.to_string()))
     }
 
     /// Checks what the types cannot say.
@@ -626,6 +649,11 @@ fn set(mut table: toml::Table, name: &str, value: toml::Value) -> Result<toml::T
     let mut parts: Vec<&str> = name.split('.').collect();
     let last = parts.pop().unwrap_or_default();
     let variable = format!("TOLLGATE_{}", name.to_uppercase().replace('.', "__"));
+    if parts.len() >= SECTIONS_MAX {
+        // Sections in sections without end could not even be taken down again.
+        let fact = format!("{variable}: no setting lies so deep");
+        return Err(Failure::new(Kind::Usage, fact).next("`tollgate config print` shows every setting"));
+    }
     for part in parts {
         let section = place.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
         place = section
@@ -670,6 +698,18 @@ mod tests {
         assert_eq!(config.server.grace_seconds, 7);
         let failure = load("", &[("TOLLGATE_SERVER__LISTN", "x")]).unwrap_err();
         assert!(failure.fact.starts_with("TOLLGATE_SERVER__LISTN"), "{}", failure.fact);
+    }
+
+    #[test]
+    fn a_variable_may_name_no_more_sections_than_there_are() {
+        let tls = [
+            ("TOLLGATE_SERVER__TLS", "{certificate_file = \"c\", key_file = \"k\"}"),
+            ("TOLLGATE_SERVER__TLS__KEY_FILE", "l"),
+        ];
+        assert_eq!(load("", &tls).unwrap().server.tls.unwrap().key_file, Path::new("l"));
+        let deep = format!("TOLLGATE_{}", vec!["A"; 100_000].join("__"));
+        let failure = load("", &[(&deep, "1")]).unwrap_err();
+        assert!(failure.fact.ends_with("no setting lies so deep"), "{}", &failure.fact[..80]);
     }
 
     #[test]

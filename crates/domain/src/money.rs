@@ -226,7 +226,7 @@ fn scaled(text: &str, decimals: i32, excess: Excess) -> Result<i128, MoneyError>
     }
 }
 
-/// The exponent of a number; one too long for `i32` is clamped, since the value is then out of range or zero anyway.
+/// The exponent of a number; one too long for `i32` is clamped: no text has digits enough to make up for it.
 fn parse_exponent(text: &str) -> Result<i32, MoneyError> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -235,7 +235,7 @@ fn parse_exponent(text: &str) -> Result<i32, MoneyError> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(MoneyError::NotANumber);
     }
-    let size: i32 = digits.parse().unwrap_or(1_000).min(1_000);
+    let size: i32 = digits.parse().unwrap_or(i32::MAX);
     Ok(if negative { size.saturating_neg() } else { size })
 }
 
@@ -291,6 +291,16 @@ mod tests {
         for (text, nanos) in cases {
             assert_eq!(Usd::parse(text, Excess::RoundDown), Ok(Usd(nanos)), "{text}");
         }
+    }
+
+    #[test]
+    fn an_exponent_moves_the_point_however_far() {
+        let zeros = "0".repeat(1_499);
+        let one = Ok(Usd(NANOS_PER_USD));
+        for text in [format!("0.{zeros}1e1500"), format!("1{zeros}0e-1500"), format!("0.{zeros}1E+0001500")] {
+            assert_eq!(Usd::parse(&text, Excess::Refuse), one);
+        }
+        assert_eq!(Price::parse(&format!("0.{zeros}1e1497")), Ok(Price::from_picos(1_000_000_000)));
     }
 
     #[test]

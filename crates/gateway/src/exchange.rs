@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderValue;
 use tokio::time::Instant;
 use tollgate_app::{App, Catalogue, Model};
@@ -18,14 +18,14 @@ use tollgate_store::{
 };
 
 use crate::answer::Heading;
+use crate::bound::{Bounded, bound};
+use crate::decoder::Decoder;
 use crate::error::{ChatError, FailureKind, ProviderFailure};
 use crate::filter;
-use crate::flight::{self, Ending, Flight, Guard, Shape};
+use crate::flight::{self, Ending, Flight, Guard};
 use crate::limits::Limits;
-use crate::meter::Meter;
 use crate::rates::{Place, Rates};
 use crate::request::{ChatRequest, Routing};
-use crate::sse::Lines;
 use crate::steps::{Step, Steps};
 use crate::stream::{AnswerBody, MeteredStream};
 use crate::tasks::Tasks;
@@ -279,7 +279,7 @@ impl Gateway {
                 shared: Arc::clone(&self.shared),
                 endpoint: Arc::clone(&candidate.endpoint),
                 call,
-                heading,
+                decoder: Decoder::new(request.stream, heading),
                 streamed: request.stream,
                 bound: candidate.bound,
                 tariff: candidate.tariff,
@@ -287,14 +287,9 @@ impl Gateway {
                 request_id: caller.request_id.clone(),
                 prompt_bytes: request.prompt.text_bytes,
                 media_tokens: candidate.media_tokens,
-                shape: if request.stream { Shape::Untold } else { Shape::Document },
                 facts,
                 started,
                 head: None,
-                meter: Meter::default(),
-                body: BytesMut::new(),
-                out: Vec::new(),
-                lines: Lines::default(),
                 last_data: started,
                 last_output: started,
                 begun: false,
@@ -417,32 +412,11 @@ fn wanted(routing: &Routing, provider: &str) -> bool {
     listed && ordered && !named(&routing.ignore)
 }
 
-/// What a call to an endpoint can cost (DESIGN section 4, "bound of a request").
+/// What an endpoint can do for a call, and what that can cost the account.
 fn candidate(request: &ChatRequest, usable: Usable<'_>, limits: Limits) -> Candidate {
     let Usable { endpoint, prices, provider } = usable;
-    let (size, model, extra) = (request.prompt, &endpoint.endpoint, provider.overhead());
-    let media = MediaUnits { images: size.images };
-    let images = match model.max_image_tokens {
-        Some(tokens) => size.images.saturating_mul(tokens),
-        None if size.images > 0 => model.context_length,
-        None => 0,
-    };
-    let media_tokens = images.saturating_add(if size.unbounded_parts > 0 { model.context_length } else { 0 });
-    let counted = [
-        size.text_bytes,
-        extra.request,
-        size.messages.saturating_mul(extra.message),
-        size.tools.saturating_mul(extra.tool),
-        media_tokens,
-    ]
-    .into_iter()
-    .fold(0_u64, u64::saturating_add);
-    let cap = match request.cap {
-        Some(cap) => OutputCap::Asked(cap),
-        None => OutputCap::Open { most: model.max_output_tokens, least: limits.min_output_tokens },
-    };
-    let bound = Bound::new(prices, counted.min(model.context_length), media, request.choices, cap);
-    let bound = Bound { open_ended: request.price_field.is_some(), ..bound };
+    let Bounded { bound, media, media_tokens } =
+        bound(request, &endpoint.endpoint, prices, provider.overhead(), limits.min_output_tokens);
     let (endpoint, provider) = (Arc::clone(endpoint), Arc::clone(provider));
     Candidate { endpoint, provider, bound, media, media_tokens, tariff: Tariff::Credits, own: None }
 }
@@ -618,7 +592,7 @@ async fn whole(mut guard: Guard) -> Result<Answer, ChatError> {
         Ending::TimedOut => return Err(broken(&provider, FailureKind::TimedOut)),
     }
     let usage = settled.map(|_| bill.usage(&bill.tokens.unwrap_or_default()));
-    let body = flight.meter.result(&flight.body, &flight.heading, usage.as_deref());
+    let body = flight.decoder.result(usage.as_deref());
     let body = AnswerBody::Whole(Some(Bytes::from(body)));
     Ok(Answer { generation, provider, lowered_cap, pending: settled.is_none(), streamed: false, body })
 }

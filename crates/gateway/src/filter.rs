@@ -47,7 +47,11 @@ pub async fn apply(body: &Bytes, reach: &Reach, request_id: &str) -> Result<Filt
     judged
 }
 
-fn judge(body: &[u8], reach: &Reach) -> Result<Filtered, ChatError> {
+/// Reads a call through all filters, on this thread.
+///
+/// # Errors
+/// [`ChatError::Blocked`].
+pub fn judge(body: &[u8], reach: &Reach) -> Result<Filtered, ChatError> {
     let places = texts(body).map_err(Invalid::from)?;
     let read = places.iter().map(|place| Text { text: Cow::Borrowed(&place.text), from_user: place.from_user });
     match reach.judge(&read.collect::<Vec<_>>()) {

@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::BytesMut;
 use futures_util::FutureExt;
 use tokio::time::{Instant, Sleep};
 use tollgate_domain::Usd;
@@ -19,11 +18,10 @@ use tollgate_domain::pricing::{Bound, Cost, MediaUnits};
 use tollgate_domain::usage::{Metered, TokenUsage};
 use tollgate_store::{Attempt, Outcome, PricedEndpoint, Reservation, Settled, Settlement, SettlementFacts, StoreError};
 
-use crate::answer::{self, Heading};
+use crate::answer;
+use crate::decoder::Decoder;
 use crate::exchange::Shared;
-use crate::meter::Meter;
 use crate::rates::Place;
-use crate::sse::{Line, Lines};
 use crate::steps::Step;
 use crate::upstream::{Broken, Call, Head};
 use crate::usage::{self, Reported};
@@ -92,17 +90,6 @@ impl Bill {
     }
 }
 
-/// What an answer looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// A stream was asked for, and nothing came yet.
-    Untold,
-    /// A stream of events.
-    Events,
-    /// One JSON document.
-    Document,
-}
-
 /// A call that was sent.
 pub struct Flight {
     pub shared: Arc<Shared>,
@@ -111,7 +98,8 @@ pub struct Flight {
     pub place: Option<Place>,
     pub endpoint: Arc<PricedEndpoint>,
     pub call: Call,
-    pub heading: Heading,
+    /// Reads what comes back.
+    pub decoder: Decoder,
     pub streamed: bool,
     /// `X-Request-Id`, for the log.
     pub request_id: Box<str>,
@@ -121,17 +109,9 @@ pub struct Flight {
     pub media: MediaUnits,
     pub prompt_bytes: u64,
     pub media_tokens: u64,
-    /// What the answer looks like.
-    pub shape: Shape,
     pub facts: SettlementFacts,
     pub started: Instant,
     pub head: Option<Head>,
-    pub meter: Meter,
-    /// A whole answer so far.
-    pub body: BytesMut,
-    /// Output of a stream that was not passed on yet.
-    pub out: Vec<u8>,
-    pub lines: Lines,
     /// When the provider last said anything that counts.
     pub last_data: Instant,
     /// When the caller last heard anything.
@@ -177,7 +157,7 @@ impl Flight {
                     let status = head.status;
                     self.answered(head);
                     if !(200..300).contains(&status) {
-                        self.meter.failed = true;
+                        self.decoder.meter.failed = true;
                         return Poll::Ready(Progress::Ended(Ending::Failed));
                     }
                 }
@@ -192,17 +172,17 @@ impl Flight {
                 }
                 Poll::Ready(Some(Err(Broken::Unsent | Broken::Unknown))) => {
                     // A stream that said it was over is complete, however its connection ended.
-                    let ending = if self.meter.done { self.complete() } else { Ending::Broken };
+                    let ending = if self.decoder.meter.done { self.decoder.complete() } else { Ending::Broken };
                     return Poll::Ready(Progress::Ended(ending));
                 }
-                Poll::Ready(None) => return Poll::Ready(Progress::Ended(self.complete())),
-                Poll::Pending if self.meter.done || self.meter.failed => {
-                    return Poll::Ready(Progress::Ended(self.complete()));
+                Poll::Ready(None) => return Poll::Ready(Progress::Ended(self.decoder.complete())),
+                Poll::Pending if self.decoder.meter.done || self.decoder.meter.failed => {
+                    return Poll::Ready(Progress::Ended(self.decoder.complete()));
                 }
                 Poll::Pending => break,
             }
         }
-        if self.out.is_empty() {
+        if self.decoder.out.is_empty() {
             return self.poll_timer(cx);
         }
         self.last_output = self.last_data;
@@ -239,33 +219,10 @@ impl Flight {
     }
 
     fn feed(&mut self, data: &[u8]) -> Result<(), Ending> {
-        let limits = self.shared.limits;
-        if self.shape == Shape::Untold
-            && let Some(first) = data.iter().find(|byte| !byte.is_ascii_whitespace())
-        {
-            // A stream was asked for, and a document comes: an error, or the answer of a server that knows no streams.
-            // Its first byte says so; what the headers say is not to be trusted with money.
-            self.shape = if *first == b'{' { Shape::Document } else { Shape::Events };
-        }
-        if self.shape == Shape::Document {
-            self.mark_progress();
-            if self.body.len().saturating_add(data.len()) > limits.answer_bytes_max {
-                return Err(Ending::Broken);
-            }
-            self.body.extend_from_slice(data);
-            return Ok(());
-        }
-        let (meter, heading, out) = (&mut self.meter, &self.heading, &mut self.out);
-        let mut progress = false;
-        let fed = self.lines.feed(data, limits.event_bytes_max, |line| {
-            progress |= matches!(line, Line::Data(_));
-            pass(meter, heading, out, &line);
-        });
-        // A provider may send comments for ever.
-        if progress {
+        if self.decoder.feed(data, &self.shared.limits)? {
             self.mark_progress();
         }
-        fed.map_err(|_| Ending::Broken)
+        Ok(())
     }
 
     fn mark_progress(&mut self) {
@@ -273,33 +230,12 @@ impl Flight {
         self.begun = true;
     }
 
-    /// The ending of an answer whose bytes all came.
-    fn complete(&mut self) -> Ending {
-        if self.shape != Shape::Document {
-            let (meter, heading, out) = (&mut self.meter, &self.heading, &mut self.out);
-            self.lines.finish(|line| pass(meter, heading, out, &line));
-            let whole = meter.done || meter.finish_reason.is_some();
-            return match (meter.failed, whole) {
-                (true, _) => Ending::Failed,
-                (false, true) => Ending::Complete,
-                (false, false) => Ending::Broken,
-            };
-        }
-        match self.meter.answer(&self.body) {
-            Err(_) => Ending::Broken,
-            Ok(()) if self.meter.failed => Ending::Failed,
-            // Nothing can be made of it for a caller who waits for events.
-            Ok(()) if self.streamed => Ending::Broken,
-            Ok(()) => Ending::Complete,
-        }
-    }
-
     /// Reads to the end.
     pub async fn end(&mut self) -> Ending {
         loop {
             match poll_fn(|cx| self.poll_progress(cx)).await {
                 Progress::Ended(ending) => return ending,
-                Progress::Output => self.out.clear(),
+                Progress::Output => self.decoder.out.clear(),
                 Progress::Silent => {}
             }
         }
@@ -310,9 +246,9 @@ impl Flight {
         self.shared.steps.reached(Step::Metered);
         self.facts.generation_ms = Some(millis(self.started));
         // A caller who left never learns how it ended (contract section 12).
-        self.facts.finish_reason = self.meter.finish_reason.clone().filter(|_| !self.facts.cancelled);
-        self.facts.native_finish_reason.clone_from(&self.meter.native_finish_reason);
-        self.facts.upstream_id = self.meter.upstream_id.take();
+        self.facts.finish_reason = self.decoder.meter.finish_reason.clone().filter(|_| !self.facts.cancelled);
+        self.facts.native_finish_reason.clone_from(&self.decoder.meter.native_finish_reason);
+        self.facts.upstream_id = self.decoder.meter.upstream_id.take();
         self.facts.streamed = self.streamed;
         let (outcome, metered, cost, charge) = self.bill(ending);
         if cost.total > self.list_hold() {
@@ -340,11 +276,13 @@ impl Flight {
         let nothing = (Outcome::Released, None, Cost::default(), Amounts::default());
         let held = at(list, list);
         let refused = self.head.as_ref().is_some_and(|head| !(200..300).contains(&head.status));
-        match self.meter.reported {
+        match self.decoder.meter.reported {
             // An error status, whoever read its body and how far.
             None if refused => nothing,
             // What it said before it broke off may be less than what it went on to produce.
-            Some(Reported::Tokens(said)) if ending != Ending::Complete && self.meter.finish_reason.is_none() => {
+            Some(Reported::Tokens(said))
+                if ending != Ending::Complete && self.decoder.meter.finish_reason.is_none() =>
+            {
                 let seen = self.estimate();
                 self.estimated(TokenUsage { completion: said.completion.max(seen.completion), ..said })
             }
@@ -355,9 +293,11 @@ impl Flight {
                 _ => (Outcome::Implausible, Some(Metered::Known(tokens)), held, hold),
             },
             Some(Reported::Nonsense) => (Outcome::Implausible, None, held, hold),
-            None if matches!(ending, Ending::Failed | Ending::Unsent) && self.meter.output_bytes == 0 => nothing,
+            None if matches!(ending, Ending::Failed | Ending::Unsent) && self.decoder.meter.output_bytes == 0 => {
+                nothing
+            }
             // Nobody knows what became of it: it may have been answered and billed in full.
-            None if self.meter.output_bytes == 0 && ending != Ending::Complete => {
+            None if self.decoder.meter.output_bytes == 0 && ending != Ending::Complete => {
                 (Outcome::Estimated, None, held, hold)
             }
             None => self.estimated(self.estimate()),
@@ -380,7 +320,7 @@ impl Flight {
     /// The tokens of what went and came.
     fn estimate(&self) -> TokenUsage {
         let output_max = self.reservation.cap.saturating_mul(self.bound.choices);
-        let (seen, chunks) = (self.meter.output_bytes, self.meter.chunks);
+        let (seen, chunks) = (self.decoder.meter.output_bytes, self.decoder.meter.chunks);
         let prompt = usage::estimate_prompt(self.prompt_bytes, self.media_tokens, self.bound.prompt_tokens);
         TokenUsage { prompt, completion: usage::estimate_completion(seen, chunks, output_max), ..TokenUsage::default() }
     }
@@ -440,15 +380,6 @@ pub async fn settle(shared: &Shared, settlement: Settlement) -> Option<Settled> 
             tracing::error!(%error, "a settlement is not written yet; the ledger goes on trying");
             None
         }
-    }
-}
-
-fn pass(meter: &mut Meter, heading: &Heading, out: &mut Vec<u8>, line: &Line<'_>) {
-    if let Line::Data(data) = line
-        && !meter.done
-        && !meter.failed
-    {
-        meter.chunk(data, heading, out);
     }
 }
 

@@ -4,10 +4,14 @@
 //! `exchange` is the life of a request; everything else is a part of it.
 
 mod answer;
+mod bound;
+mod decoder;
 mod error;
 mod exchange;
 mod filter;
 mod flight;
+#[doc(hidden)]
+pub mod fuzzing;
 mod json;
 mod limits;
 mod meter;

@@ -4,6 +4,7 @@
 //! a missing `finish_reason` becomes null, and a provider's own word for one becomes the contract's (contract sections 14.1
 //! and 14.2).
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::answer::Heading;
@@ -31,6 +32,8 @@ pub struct Meter {
     pub done: bool,
     /// The provider reported an error inside its answer.
     pub failed: bool,
+    /// The provider sent an object in its stream that cannot be read.
+    pub unreadable: bool,
     /// Where the parts of a whole answer lie, once it was read.
     layout: Layout,
 }
@@ -62,18 +65,27 @@ enum Key {
 }
 
 /// A piece of text, and what it stands for: where it is put in, if that is empty.
-type Insert = (Range<usize>, String);
+type Insert = (Range<usize>, Cow<'static, str>);
+
+/// Choices of an answer that are put right: as many as a call may ask for.
+const CHOICES_MAX: usize = 128;
 
 impl Meter {
     /// Takes one `data:` payload of a stream and appends what the caller gets for it, if anything.
     pub fn chunk(&mut self, data: &[u8], heading: &Heading, out: &mut Vec<u8>) {
-        if data == b"[DONE]" {
+        // Clients take whatever begins like this for the end.
+        if data.trim_ascii_start().starts_with(b"[DONE]") {
             self.done = true;
             return;
         }
         let Ok(Layout { parts, inserts }) = self.read(data, false) else {
             // Not JSON: nothing in it can be metered, and the caller may know what it is.
             self.output_bytes = self.output_bytes.saturating_add(len(data.len()));
+            // But what begins as an object may be one to the caller, with the provider's ids and usage in it.
+            self.unreadable = data.trim_ascii_start().first() == Some(&b'{');
+            if self.unreadable {
+                return;
+            }
             out.extend_from_slice(b"data: ");
             out.extend_from_slice(data);
             out.extend_from_slice(b"\n\n");
@@ -195,6 +207,7 @@ impl Meter {
             return scanner.value().map(|_| ());
         }
         let inside = scanner.at().saturating_add(1);
+        let put_right = index < CHOICES_MAX;
         let (mut has_finish, mut has_native, mut finish) = (false, false, None);
         let mut members = 0_usize;
         scanner.object(|scanner, member| {
@@ -206,8 +219,8 @@ impl Meter {
                         let start = scanner.at();
                         let native = scanner.string()?.into_owned();
                         let normal = normal_finish(&native);
-                        if normal != native {
-                            inserts.push((start..scanner.at(), format!("\"{normal}\"")));
+                        if put_right && normal != native {
+                            inserts.push((start..scanner.at(), format!("\"{normal}\"").into()));
                         }
                         finish = Some(native);
                     } else {
@@ -225,16 +238,17 @@ impl Meter {
             }
             Ok(())
         })?;
-        let comma = if members == 0 { "" } else { "," };
-        if !has_finish {
-            inserts.push((inside..inside, format!("\"finish_reason\":null{comma}")));
+        if put_right && !has_finish {
+            let text = if members == 0 { "\"finish_reason\":null" } else { "\"finish_reason\":null," };
+            inserts.push((inside..inside, text.into()));
         }
         if let Some(native) = finish {
-            if whole && !has_native {
+            if put_right && whole && !has_native {
                 let mut text = b"\"native_finish_reason\":".to_vec();
                 crate::request::push_json_string(&mut text, &native);
-                text.extend_from_slice(comma.as_bytes());
-                inserts.push((inside..inside, String::from_utf8_lossy(&text).into_owned()));
+                // Behind it comes the reason itself, at the least.
+                text.push(b',');
+                inserts.push((inside..inside, String::from_utf8_lossy(&text).into_owned().into()));
             }
             if index == 0 {
                 self.finish_reason = Some(normal_finish(&native).to_owned());
@@ -281,10 +295,12 @@ fn normal_finish(native: &str) -> &str {
     }
 }
 
-/// Copies a span of `data`, putting in what belongs inside it.
+/// Copies a span of `data`, putting in what belongs inside it. The inserts are in their order.
 fn copy(data: &[u8], span: Range<usize>, inserts: &[Insert], out: &mut Vec<u8>) {
     let mut from = span.start;
-    for (place, text) in inserts.iter().filter(|(place, _)| span.contains(&place.start)) {
+    let first = inserts.partition_point(|(place, _)| place.start < span.start);
+    let behind = inserts.get(first..).unwrap_or_default();
+    for (place, text) in behind.iter().take_while(|(place, _)| place.start < span.end) {
         out.extend_from_slice(data.get(from..place.start).unwrap_or_default());
         out.extend_from_slice(text.as_bytes());
         from = place.end;
@@ -324,6 +340,26 @@ mod tests {
         assert_eq!(meter.reported, Some(Reported::Tokens(tokens)));
         assert_eq!((meter.done, meter.chunks, meter.created), (true, 1, Some(5)));
         assert_eq!(meter.finish_reason.as_deref(), Some("stop"));
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_not_passed_on_and_other_text_is() {
+        let deep = format!("{{\"usage\":{{\"prompt_tokens\":3}},\"x\":{}{}}}", "[".repeat(70), "]".repeat(70));
+        for object in [&deep, " {\"usage\":{\"prompt_tok", "{\"usage\":{},\"\\ud800\":1}"] {
+            let (meter, out) = stream(&[object]);
+            assert_eq!((meter.unreadable, out.as_str()), (true, ""), "{object}");
+            assert_eq!(meter.output_bytes, len(object.len()), "it is part of an estimate");
+        }
+        let (meter, out) = stream(&["hello", "5"]);
+        assert_eq!((meter.unreadable, out.as_str()), (false, "data: hello\n\ndata: 5\n\n"));
+    }
+
+    #[test]
+    fn whatever_clients_take_for_the_end_is_the_end() {
+        for end in ["[DONE]", " [DONE]", "[DONE] ", "[DONE]x"] {
+            let (meter, out) = stream(&[end]);
+            assert_eq!((meter.done, out.as_str()), (true, ""), "{end}");
+        }
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Cuts a stream of bytes into events.
 //!
-//! Only what providers send is understood: lines ending in LF or CRLF, `data:` fields, comments, a blank line between
+//! Only what providers send is understood: lines ending in LF, CRLF or CR, `data:` fields, comments, a blank line between
 //! events. Bytes may arrive cut anywhere.
 
 use bytes::BytesMut;
-use memchr::memchr;
+use memchr::memchr2;
 
 /// What one line of a stream says.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,8 +31,12 @@ impl Lines {
     /// # Errors
     /// [`TooLong`] where a line exceeds `bytes_max`.
     pub fn feed(&mut self, mut bytes: &[u8], bytes_max: usize, mut each: impl FnMut(Line<'_>)) -> Result<(), TooLong> {
-        while let Some(end) = memchr(b'\n', bytes) {
+        // A CR ends a line, as for every caller; the LF of a CRLF then ends another one, which is blank.
+        while let Some(end) = memchr2(b'\n', b'\r', bytes) {
             let (line, behind) = (bytes.get(..end).unwrap_or_default(), bytes.get(end + 1..).unwrap_or_default());
+            if self.rest.len().saturating_add(line.len()) > bytes_max {
+                return Err(TooLong);
+            }
             if self.rest.is_empty() {
                 each(Line::of(line));
             } else {
@@ -60,7 +64,6 @@ impl Lines {
 
 impl<'a> Line<'a> {
     fn of(line: &'a [u8]) -> Self {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
         match line.strip_prefix(b"data:") {
             Some(data) => Self::Data(data.strip_prefix(b" ").unwrap_or(data)),
             None => Self::Other,
@@ -99,7 +102,16 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_refused() {
-        assert_eq!(Lines::default().feed(&[b'x'; 101], 100, |_| ()), Err(TooLong));
+    fn a_line_ends_where_it_does_for_callers() {
+        let lines = payloads(&[b"data: a\rdata: b\r\ndata: c\r", b"\ndata: d\n\rdata: e\r\r"]);
+        assert_eq!(lines, ["a", "b", "c", "d", "e"]);
+    }
+
+    #[test]
+    fn a_line_above_the_limit_is_refused_whether_or_not_it_ends() {
+        for line in [[b'x'; 101].as_slice(), b"data: 1\n", &[[b'x'; 101].as_slice(), b"\n"].concat()] {
+            let refused = line.len() > 100;
+            assert_eq!(Lines::default().feed(line, 100, |_| ()), if refused { Err(TooLong) } else { Ok(()) });
+        }
     }
 }

@@ -79,10 +79,12 @@ impl MeteredStream {
                 State::Flying(guard) => {
                     let Some(flight) = guard.flight() else { return Poll::Ready(None) };
                     match ready!(flight.poll_progress(cx)) {
-                        Progress::Output => return Poll::Ready(Some(Bytes::from(std::mem::take(&mut flight.out)))),
+                        Progress::Output => {
+                            return Poll::Ready(Some(Bytes::from(std::mem::take(&mut flight.decoder.out))));
+                        }
                         Progress::Silent => return Poll::Ready(Some(Bytes::from_static(KEEP_ALIVE))),
                         Progress::Ended(ending) => {
-                            let left = std::mem::take(&mut flight.out);
+                            let left = std::mem::take(&mut flight.decoder.out);
                             self.settle(ending, cx);
                             if !left.is_empty() {
                                 return Poll::Ready(Some(Bytes::from(left)));
@@ -107,11 +109,11 @@ impl MeteredStream {
         let Some(mut flight) = guard.take() else { return };
         let settlement = flight.settlement(ending);
         let end = Box::new(End {
-            heading: std::mem::take(&mut flight.heading),
-            created: flight.meter.created.unwrap_or_else(|| flight.reservation.admitted_at.seconds()),
+            heading: std::mem::take(&mut flight.decoder.heading),
+            created: flight.decoder.meter.created.unwrap_or_else(|| flight.reservation.admitted_at.seconds()),
             bill: Bill::of(&settlement),
-            finish_reason: flight.meter.finish_reason.take(),
-            native_finish_reason: flight.meter.native_finish_reason.take(),
+            finish_reason: flight.decoder.meter.finish_reason.take(),
+            native_finish_reason: flight.decoder.meter.native_finish_reason.take(),
             ending,
         });
         let shared = flight.shared.clone();

@@ -7,6 +7,7 @@ mod clock;
 mod link;
 pub mod postgres;
 mod process;
+pub mod properties;
 mod provider;
 pub mod scenario;
 

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use crate::cli::{ConfigFile, variable};
 use crate::config::Config;
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 use crate::output;
 
 /// `tollgate config …`
@@ -46,9 +46,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         }
         Action::Print(file) => {
             let config = Config::load(file.config.as_deref(), std::env::vars())?;
-            let text =
-                toml::to_string_pretty(&config).map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
-            output::result(text.trim_end());
+            output::result(config.print()?.trim_end());
             Ok(())
         }
     }

@@ -1,6 +1,7 @@
 //! Reads the body of a call member by member: what is acted on, what bounds the price, what can change it.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -265,12 +266,12 @@ impl Reader {
             }
             (old, new) => new.or(old),
         };
-        let mut models: Vec<String> = self.model.into_iter().collect();
-        for model in self.models {
-            if !models.contains(&model) {
-                models.push(model);
-            }
-        }
+        let mut models: Vec<String> = self.model.into_iter().chain(self.models).collect();
+        // Not each compared with all before it: a body has room for millions.
+        let mut seen = HashSet::with_capacity(models.len());
+        let first: Vec<bool> = models.iter().map(|model| seen.insert(model.as_str())).collect();
+        let mut first = first.into_iter();
+        models.retain(|_| first.next().unwrap_or(false));
         if models.is_empty() {
             return Err(Invalid::Field { field: "model", problem: "is required" });
         }
