@@ -63,7 +63,7 @@ fn reset(rng: &mut Rng) -> Option<LimitReset> {
 
 /// The size of limits: small ones bind.
 fn amount(rng: &mut Rng, tight: bool) -> Usd {
-    let most = if tight { 250 } else { 3_000 };
+    let most = if tight { 300 } else { 3_000 };
     Usd::from_nanos(if rng.chance(500) { 0 } else { rng.between(20, most) })
 }
 
@@ -142,8 +142,8 @@ pub fn set_up(store: Shared, mut rng: Rng, keys: usize, tight: bool, now: Timest
 /// A call that may cost so much, and who pays.
 pub fn wanted(rng: &mut Rng, row: GenerationRow, key: KeyId) -> Reserve {
     let nano = |nanos: i64| Usd::from_nanos(nanos).picos();
-    let amount = if rng.chance(300) { 0 } else { rng.between(1, 60) };
-    let cap = if rng.chance(2_000) { OutputCap::Open { most: 40, least: 4 } } else { OutputCap::Asked(1) };
+    let amount = if rng.chance(300) { 0 } else { rng.between(1, 20) };
+    let cap = if rng.chance(2_000) { OutputCap::Open { most: 12, least: 2 } } else { OutputCap::Asked(1) };
     let completion = Price::from_picos(if rng.chance(5_000) { 0 } else { 1_500 });
     let fee = rng.pick(&["0", "5", "50", "100"]).unwrap_or("5");
     let tariff = if rng.chance(2_500) { Tariff::Byok(Fee::percent(fee).unwrap_or_default()) } else { Tariff::Credits };
@@ -255,7 +255,7 @@ pub fn edit(store: Shared, rng: &mut Rng, world: &mut World, tight: bool, now: T
             }
         }
         20..=21 => {
-            let amount = Usd::from_nanos(rng.between(1, if tight { 400 } else { 5_000 }));
+            let amount = Usd::from_nanos(rng.between(1, if tight { 600 } else { 9_000 }));
             edited(async move { Ok(store.top_up(amount, "more", by.into()).await?.is_ok()) })
         }
         22 => {

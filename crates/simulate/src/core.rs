@@ -1,7 +1,7 @@
 //! What everything in a run shares: the time, what is to come, chance, the model, and the database below the nodes.
 
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicI64, AtomicU64};
@@ -70,16 +70,13 @@ impl Ord for Entry {
     }
 }
 
-/// What happened, as a number that two equal runs share, and the last of it in words.
+/// What happened, as a number that two equal runs share, and in words where they are asked for.
 #[derive(Debug, Default)]
 pub struct Trace {
     pub hash: u64,
     pub told: bool,
-    pub last: VecDeque<String>,
+    pub last: Vec<String>,
 }
-
-/// Lines that are kept.
-const LINES: usize = 60;
 
 /// The time as processes read it.
 #[derive(Debug, Default)]
@@ -190,10 +187,7 @@ impl Core {
             self.trace.hash = (self.trace.hash ^ number).wrapping_mul(0x0100_0000_01B3);
         }
         if self.trace.told {
-            if self.trace.last.len() == LINES {
-                self.trace.last.pop_front();
-            }
-            self.trace.last.push_back(format!("{:>12.6} {kind} {who} {}", self.now as f64 / 1e6, what()));
+            self.trace.last.push(format!("{:>12.6} {kind} {who} {}", self.now as f64 / 1e6, what()));
         }
     }
 

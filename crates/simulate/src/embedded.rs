@@ -1,6 +1,6 @@
 //! The embedded engine on a database in memory that outlives its process, and what became durable in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -18,7 +18,7 @@ use tollgate_store::{Clock, Outcome};
 use tollgate_store_sqlite::{Durability, Options, SqliteStore, open_on};
 
 use crate::bugs::Bug;
-use crate::oracle::Durable;
+use crate::oracle::{Durable, RollupPlace};
 use crate::rules::Rules;
 
 /// A row that a statement touched.
@@ -132,6 +132,13 @@ pub fn query(store: &SqliteStore, sql: &str, values: Vec<Value>) -> Vec<Row> {
 /// A balance as the process has it in memory.
 pub fn balance(store: &SqliteStore, scope: Scope) -> Option<Balance> {
     Ground::glance(&**store, |state, _| state.book.balance(scope).cloned())
+}
+
+/// The sums by hour on disk.
+pub fn rollups(store: &SqliteStore) -> BTreeMap<RollupPlace, [i64; 3]> {
+    let rows = query(store, "SELECT hour, key, workspace, price, requests, credits, byok FROM rollups", Vec::new());
+    let at = |row: &Row| (number(row, 0), number(row, 1), number(row, 2), number(row, 3));
+    rows.iter().map(|row| (at(row), [number(row, 4), number(row, 5), number(row, 6)])).collect()
 }
 
 fn number(row: &Row, column: usize) -> i64 {

@@ -55,6 +55,9 @@ struct Arguments {
     /// Finds every planted bug.
     #[arg(long)]
     prove: bool,
+    /// Prints all events of a run that fails.
+    #[arg(long)]
+    events: bool,
     /// Runs each seed twice and compares.
     #[arg(long)]
     twice: bool,
@@ -104,7 +107,7 @@ fn recipes(arguments: &Arguments) -> Option<Vec<Recipe>> {
         engine,
         bug: bug.map(|(bug, _)| bug),
         without: without.clone(),
-        told: false,
+        told: arguments.events,
     };
     Some(engines.into_iter().map(recipe).collect())
 }
@@ -157,6 +160,9 @@ fn all(arguments: &Arguments, recipes: Vec<Recipe>) -> (u64, u64, Found) {
     (steps.into_inner(), granted.into_inner(), found.into_inner())
 }
 
+/// Events that are printed.
+const LINES: usize = 50;
+
 /// Makes a failing run shorter, and prints it.
 fn explain(recipe: &Recipe, report: &Report) {
     let Some(broken) = &report.broken else { return };
@@ -182,8 +188,16 @@ fn explain(recipe: &Recipe, report: &Report) {
     let without: Vec<&str> =
         FAULTS.into_iter().filter(|(fault, _)| best.without.contains(fault)).map(|(_, word)| word).collect();
     println!("\nwithout {}:", if without.is_empty() { "nothing".to_owned() } else { without.join(", ") });
-    for line in &told.last {
-        println!("{line}");
+    let what = told.broken.as_ref().map_or("", |it| &it.what);
+    // The generation that it is about, if it is about one.
+    let row = what.split("generation ").nth(1).map(|rest| rest.chars().take_while(char::is_ascii_digit).collect());
+    let row: String = row.unwrap_or_default();
+    let recent = told.last.len().saturating_sub(LINES);
+    let whole = recipe.told;
+    for (place, line) in told.last.iter().enumerate() {
+        if place >= recent || (!row.is_empty() && line.contains(&row)) || whole {
+            println!("{line}");
+        }
     }
     if let Some(broken) = &told.broken {
         println!("{}: {}", broken.promise, broken.what);

@@ -100,8 +100,8 @@ struct Told {
     granted: bool,
     /// The charge of the settlement that the caller began with.
     meant: Option<Amounts>,
-    /// Somebody was told that their settlement counts.
-    counted: bool,
+    /// What somebody was told whose settlement counts.
+    counted: Option<Amounts>,
 }
 
 /// Something that became durable, all at once.
@@ -176,8 +176,10 @@ impl Oracle {
         let mut granted: Vec<(GenerationRow, KeyId, Timestamp, Amounts)> = Vec::new();
         let mut ended: Vec<(Open, Windows, Amounts)> = Vec::new();
         for (row, open, price) in &durable.holds {
-            let before = self.hold(*row, open, *price, &durable)?;
-            granted.push((*row, open.spender.key, open.admitted_at, more(&open.hold, &before)));
+            let added = more(&open.hold, &self.hold(*row, open, *price, &durable)?);
+            if added != Amounts::default() {
+                granted.push((*row, open.spender.key, open.admitted_at, added));
+            }
         }
         let mut brief = false;
         for (row, open, outcome, charge, price) in &durable.ends {
@@ -185,6 +187,11 @@ impl Oracle {
                 // Granted and ended at once.
                 self.hold(*row, open, *price, &durable)?;
                 granted.push((*row, open.spender.key, open.admitted_at, open.hold));
+                brief = true;
+            } else if self.generations.get(&row.0).is_some_and(|it| it.outcome.is_none() && it.open.hold != open.hold) {
+                // Raised and ended at once.
+                let added = more(&open.hold, &self.hold(*row, open, *price, &durable)?);
+                granted.push((*row, open.spender.key, open.admitted_at, added));
                 brief = true;
             }
             self.end(*row, open, *outcome, *charge, *price, &living)?;
@@ -508,7 +515,8 @@ impl Oracle {
                 generation.charges
             );
         }
-        if settled.first && std::mem::replace(&mut told.counted, true) {
+        // A repeat at the same cost whose first try was lost may be told that it counts, too: it is the same.
+        if settled.first && told.counted.replace(settled.charge).is_some_and(|counted| counted != settled.charge) {
             return broken!("3 exactly once", "two settlements of generation {} count", row.0);
         }
         if settled.first && told.meant != Some(settled.charge) {

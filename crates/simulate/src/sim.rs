@@ -118,7 +118,7 @@ pub fn run(recipe: &Recipe) -> Report {
         core.check(Err(broken));
     }
     let (hash, broken) = (core.trace.hash, core.broken.clone());
-    let last = core.trace.last.iter().cloned().collect();
+    let last = std::mem::take(&mut core.trace.last);
     drop(core);
     sim.end();
     Report { steps: sim.steps, hash, broken, last, granted: sim.granted }
@@ -278,6 +278,7 @@ impl Sim {
                 core.after(500_000, Event::Sweep);
             }
             Event::Tick => {
+                self.fold();
                 for process in 0..self.processes.len() {
                     self.drive(process);
                 }
@@ -287,6 +288,18 @@ impl Sim {
             }
         }
         true
+    }
+
+    /// Lets the embedded engine fold, now and then.
+    fn fold(&mut self) {
+        if self.disk.is_none() || !self.core.lock().rng.chance(1_500) {
+            return;
+        }
+        let Some(it) = self.processes.first() else { return };
+        if let (Some(Inside::Embedded(store)), Some(runtime)) = (&it.inside, &it.runtime) {
+            let _inside = runtime.enter();
+            store.fold();
+        }
     }
 
     fn accept(&mut self) {
@@ -420,7 +433,10 @@ impl Sim {
             return;
         };
         let (process, act) = (somebody.process, somebody.act.take());
-        somebody.call = None;
+        // Whoever leaves while it settles leaves it to the engine; an attempt that is given up is still settled.
+        if somebody.call.as_ref().is_some_and(|call| call.settles > 0) {
+            somebody.call = None;
+        }
         {
             let mut core = self.core.lock();
             core.note("hang-up", who as u64, String::new);
@@ -449,9 +465,6 @@ impl Sim {
             Role::Caller => self.call(who),
             Role::Admin => self.manage(who),
             Role::Starter => {}
-        }
-        if self.people.get(who).is_some_and(|it| it.act.is_none() && it.number == 0) {
-            self.later(who);
         }
     }
 
@@ -528,7 +541,10 @@ impl Sim {
         let mut core = self.core.lock();
         let want = acts::wanted(&mut core.rng, row, key);
         core.note("reserve", who as u64, || format!("generation {} on process {process}: {want:?}", row.0));
-        let (refusable, rejectable) = (want.bound.open_ended, false);
+        // The embedded engine decides on what is not written yet.
+        let ahead = self.disk.is_some()
+            && (core.now < self.unwritten_until || self.people.iter().any(|it| it.act.is_some()));
+        let (refusable, rejectable) = (want.bound.open_ended || ahead, ahead);
         let least = least(&want.bound, want.tariff);
         core.oracle.watch(who, Watch::Reserve { key, least, refusable, rejectable });
         drop(core);
@@ -732,6 +748,11 @@ impl Sim {
             core.now
         };
         let Some(it) = self.processes.get_mut(process).filter(|it| it.runtime.is_none()) else { return };
+        if self.disk.as_ref().is_some_and(|disk| disk.refuse.load(Ordering::Acquire)) {
+            // It would not open.
+            self.core.lock().after(100_000, Event::Start(process));
+            return;
+        }
         if let Err(error) = it.boot(now) {
             self.core.lock().check(broken!("the world is set up", "{error}"));
             return;
@@ -948,18 +969,42 @@ impl Sim {
             return Ok(());
         }
         if self.disk.is_some() {
+            self.sums_by_hour()?;
             self.crash(0);
             self.start(0);
+            // What a start finds is folded and found again.
+            self.sums_by_hour()?;
         }
         self.check_all();
         let core = self.core.lock();
         core.oracle.quiet()?;
-        if self.disk.is_none() { core.server.quiet() } else { self.sums_by_hour(&core) }
+        if self.disk.is_none() { core.server.quiet() } else { Ok(()) }
     }
 
-    /// Whether the sums by hour of the embedded engine are those of the entries.
-    fn sums_by_hour(&self, core: &Core) -> Checked {
-        let _ = core;
+    /// Whether the sums by hour of the embedded engine are those of the entries, once they are folded.
+    fn sums_by_hour(&mut self) -> Checked {
+        if let (Some(Inside::Embedded(store)), Some(runtime)) =
+            self.processes.first().map_or((None, None), |it| (it.inside.as_ref(), it.runtime.as_ref()))
+        {
+            let _inside = runtime.enter();
+            store.fold();
+        }
+        for _ in 0..4 {
+            self.drive(0);
+        }
+        let Some(Inside::Embedded(store)) = self.processes.first().and_then(|it| it.inside.as_ref()) else {
+            return Ok(());
+        };
+        let read = embedded::rollups(store);
+        let core = self.core.lock();
+        let summed = core.oracle.rollups.iter().filter(|(_, sum)| **sum != [0; 3]);
+        if read.iter().filter(|(_, sum)| **sum != [0; 3]).ne(summed) {
+            return broken!(
+                "3 entries sum to the balance",
+                "sums by hour are {read:?}; they should be {:?}",
+                core.oracle.rollups
+            );
+        }
         Ok(())
     }
 
@@ -987,7 +1032,7 @@ fn sound(error: &StoreError) -> Checked {
 
 /// What a raise asks for: more of the same, or another kind of money.
 fn raised(rng: &mut Rng, call: &Call) -> Amounts {
-    let more = Usd::from_nanos(rng.between(0, 80));
+    let more = Usd::from_nanos(rng.between(0, 40));
     match call.tariff {
         Tariff::Credits if rng.chance(7_000) => Amounts::credits(more),
         _ => Amounts { credits: Usd::from_nanos(rng.between(0, 20)), byok: more },
