@@ -198,7 +198,8 @@ impl<D: Database> Ground for Node<D> {
             }
             let mut live = self.shared.live.lock();
             let now = self.time(&mut live, glimpse.now).unwrap_or_else(|_| live.clock.seen());
-            if live.version < glimpse.version || sums(&mut live.state, now) != scopes {
+            // Sums and rules of one moment: a limit that is newer than what is spent leaves more than there ever was.
+            if live.version != glimpse.version || sums(&mut live.state, now) != scopes {
                 continue;
             }
             live.install(&scopes, &glimpse.balances);
