@@ -19,17 +19,21 @@ use tollgate_store::{
 };
 use uuid::Uuid;
 
+use crate::process::Process;
 use crate::rng::Rng;
 
 pub type Shared = Arc<dyn Store>;
 pub type Act = Pin<Box<dyn Future<Output = Told> + Send>>;
 
+/// What a process that was started does with what it started.
+pub type Enter = Box<dyn FnOnce(&mut Process) + Send>;
+
 /// What somebody is told at the end of an act.
 pub enum Told {
-    Reserved(GenerationRow, Result<Admission, StoreError>),
+    Reserved(GenerationRow, Result<Box<Admission>, StoreError>),
     Raised(Amounts, Result<bool, StoreError>),
     Settled(Result<Settled, StoreError>),
-    Key(Result<Option<KeyView>, StoreError>),
+    Key(Result<Option<Box<KeyView>>, StoreError>),
     Credits(Result<Credits, StoreError>),
     /// Whether something was changed.
     Edited(Result<bool, StoreError>),
@@ -37,7 +41,7 @@ pub enum Told {
     Made(Result<Vec<(KeyId, KeyHash)>, StoreError>),
     Adjusted(GenerationRow, Result<Result<Amounts, AdjustRefused>, StoreError>),
     SetUp(Result<Box<World>, StoreError>),
-    Started(Result<Box<dyn FnOnce(&mut crate::process::Process) + Send>, String>),
+    Started(Result<Enter, String>),
 }
 
 /// What there is to act on.
@@ -153,7 +157,7 @@ pub fn wanted(rng: &mut Rng, row: GenerationRow, key: KeyId) -> Reserve {
 }
 
 pub fn reserve(store: Shared, want: Reserve) -> Act {
-    Box::pin(async move { Told::Reserved(want.row, store.reserve(want).await) })
+    Box::pin(async move { Told::Reserved(want.row, store.reserve(want).await.map(Box::new)) })
 }
 
 pub fn raise(store: Shared, row: GenerationRow, to: Amounts) -> Act {
@@ -175,7 +179,7 @@ pub fn settle(store: Shared, row: GenerationRow, charge: Amounts, outcome: Outco
 }
 
 pub fn look(store: Shared, key: KeyHash) -> Act {
-    Box::pin(async move { Told::Key(store.key(&key).await) })
+    Box::pin(async move { Told::Key(store.key(&key).await.map(|view| view.map(Box::new))) })
 }
 
 pub fn credits(store: Shared) -> Act {

@@ -1,7 +1,7 @@
 //! What everything in a run shares: the time, what is to come, chance, the model, and the database below the nodes.
 
 use std::cmp::Ordering;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicI64, AtomicU64};
@@ -76,6 +76,8 @@ pub struct Trace {
     pub hash: u64,
     pub told: bool,
     pub last: Vec<String>,
+    /// How often each kind of thing happened.
+    pub counts: BTreeMap<&'static str, u64>,
 }
 
 /// The time as processes read it.
@@ -170,7 +172,11 @@ impl Core {
     /// Whether a fault happens here.
     pub fn fault(&mut self, fault: Fault) -> bool {
         let rate = if self.calm { 0 } else { self.plan.rate(fault) };
-        self.rng.chance(rate)
+        let happens = self.rng.chance(rate);
+        if happens {
+            self.count(fault.word());
+        }
+        happens
     }
 
     /// How long a message is on its way.
@@ -181,8 +187,14 @@ impl Core {
         20 + self.rng.below(self.plan.delay)
     }
 
+    /// Counts what happened.
+    pub fn count(&mut self, kind: &'static str) {
+        *self.trace.counts.entry(kind).or_default() += 1;
+    }
+
     /// Notes what happened.
     pub fn note(&mut self, kind: &'static str, who: u64, what: impl FnOnce() -> String) {
+        self.count(kind);
         for number in [kind.len() as u64, u64::from(kind.as_bytes().first().copied().unwrap_or(0)), who, self.now] {
             self.trace.hash = (self.trace.hash ^ number).wrapping_mul(0x0100_0000_01B3);
         }

@@ -17,6 +17,7 @@ mod sim;
 mod sqlite;
 mod tables;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -73,9 +74,13 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let began = Instant::now();
-    let (steps, granted, found) = all(&arguments, recipes);
+    let (steps, counts, found) = all(&arguments, &recipes);
     let seconds = began.elapsed().as_secs_f64();
-    println!("{steps} steps, {granted} granted, {seconds:.1} s, {:.0} steps/s", steps as f64 / seconds);
+    println!("{steps} steps in {seconds:.1} s, {:.0} a second", steps as f64 / seconds);
+    for (kind, count) in &counts {
+        print!("{kind} {count}  ");
+    }
+    println!();
     match found {
         None => ExitCode::SUCCESS,
         Some((recipe, report)) => {
@@ -121,11 +126,13 @@ fn first(arguments: &Arguments) -> u64 {
 }
 
 type Found = Option<(Recipe, Report)>;
+type Counts = BTreeMap<&'static str, u64>;
 
 /// Runs all seeds, until one breaks a promise.
-fn all(arguments: &Arguments, recipes: Vec<Recipe>) -> (u64, u64, Found) {
+fn all(arguments: &Arguments, recipes: &[Recipe]) -> (u64, Counts, Found) {
     let first = first(arguments);
-    let (next, steps, granted) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let (next, steps) = (AtomicU64::new(0), AtomicU64::new(0));
+    let counts: Mutex<Counts> = Mutex::default();
     let found: Mutex<Found> = Mutex::new(None);
     std::thread::scope(|scope| {
         for _ in 0..arguments.jobs.max(1) {
@@ -136,11 +143,13 @@ fn all(arguments: &Arguments, recipes: Vec<Recipe>) -> (u64, u64, Found) {
                         return;
                     }
                     let seed = first.wrapping_add(number);
-                    for recipe in &recipes {
+                    for recipe in recipes {
                         let recipe = Recipe { seed, ..recipe.clone() };
                         let mut report = run(&recipe);
                         steps.fetch_add(report.steps, Ordering::Relaxed);
-                        granted.fetch_add(report.granted, Ordering::Relaxed);
+                        for (kind, count) in &report.counts {
+                            *counts.lock().entry(kind).or_default() += count;
+                        }
                         if arguments.twice && report.broken.is_none() {
                             let again = run(&recipe);
                             if (again.hash, again.steps) != (report.hash, report.steps) {
@@ -157,7 +166,7 @@ fn all(arguments: &Arguments, recipes: Vec<Recipe>) -> (u64, u64, Found) {
             });
         }
     });
-    (steps.into_inner(), granted.into_inner(), found.into_inner())
+    (steps.into_inner(), counts.into_inner(), found.into_inner())
 }
 
 /// Events that are printed.

@@ -3,7 +3,7 @@
 //! It keeps no balance: only entries, summed by window of their admission. Each time something becomes durable it asks whether
 //! that may be, and each time a caller is told something, whether it is so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::ledger::{Amounts, Balance, MoneyKind, Open, Scope};
@@ -148,14 +148,19 @@ pub struct Oracle {
     pub rules: Rules,
     pub watches: BTreeMap<usize, Watch>,
     /// Rows that are held.
-    pub open: BTreeMap<i64, ()>,
+    pub open: BTreeSet<i64>,
     /// Rows that have ended, for whoever looks for one.
     pub ended: Vec<i64>,
     /// The latest time that anything was decided at.
     pub now: Timestamp,
     /// How often management changed something, durably.
     pub edits: u64,
+    /// How generations ended: settled, released, lost, and settled after they were lost.
+    pub ends: [u64; 4],
 }
+
+/// So much more was granted to a key.
+type Grant = (GenerationRow, KeyId, Timestamp, Amounts);
 
 const HOUR: i64 = 3_600_000_000;
 
@@ -173,7 +178,7 @@ impl Oracle {
 
     /// Takes in what became durable, and asks whether it may be. `living` says whether somebody alive owns a hold.
     pub fn durable(&mut self, durable: Durable, living: impl Fn(GenerationRow) -> bool) -> Checked {
-        let mut granted: Vec<(GenerationRow, KeyId, Timestamp, Amounts)> = Vec::new();
+        let mut granted: Vec<Grant> = Vec::new();
         let mut ended: Vec<(Open, Windows, Amounts)> = Vec::new();
         for (row, open, price) in &durable.holds {
             let added = more(&open.hold, &self.hold(*row, open, *price, &durable)?);
@@ -181,6 +186,8 @@ impl Oracle {
                 granted.push((*row, open.spender.key, open.admitted_at, added));
             }
         }
+        // Whoever was decided on before the batch ended others met all of these.
+        self.look_at(durable.now);
         let mut brief = false;
         for (row, open, outcome, charge, price) in &durable.ends {
             if !self.generations.contains_key(&row.0) {
@@ -208,14 +215,20 @@ impl Oracle {
             self.edits += 1;
         }
         self.now = self.now.max(durable.now);
-        for (row, key, at, added) in granted {
+        for (row, key, at, added) in &granted {
+            let (key, at) = (*key, *at);
             let lenient = before.is_some() && !durable.exact;
+            if !durable.exact && !durable.corrections.is_empty() {
+                // In what order is not known.
+                continue;
+            }
             let usable = |rules: &Rules| rules.usable(key, at);
             let was = before.as_ref();
-            if !usable(&self.rules) && !(lenient && was.is_some_and(usable)) {
+            let was_usable = lenient && was.is_some_and(usable);
+            if !was_usable && !usable(&self.rules) {
                 return broken!("6 fail closed", "generation {} was granted to a key that may not be used", row.0);
             }
-            let fits = |rules: &Rules| self.fits_now(rules, key, at, &added, &ended);
+            let fits = |rules: &Rules| self.fits_now(rules, key, at, added, &granted, &ended);
             let Err(why) = fits(&self.rules) else { continue };
             if !(lenient && was.is_some_and(|rules| fits(rules).is_ok())) {
                 return broken!("1 never over", "generation {} of key {}, {added:?} more: {why}", row.0, key.0);
@@ -233,13 +246,15 @@ impl Oracle {
         Ok(())
     }
 
-    /// Whether all that is spent and held, but for overruns, is within the limits of a key that was just granted more.
+    /// Whether all that is spent and held is within the limits of a key that was just granted more: but for overruns, and for what
+    /// was granted at once to keys that have not this limit.
     fn fits_now(
         &self,
         rules: &Rules,
         key: KeyId,
         at: Timestamp,
         added: &Amounts,
+        granted: &[Grant],
         ends: &[(Open, Windows, Amounts)],
     ) -> Result<(), String> {
         let windows = Windows::at(at);
@@ -257,7 +272,15 @@ impl Oracle {
                 (limit.counted(charge) - limit.counted(&open.hold)).max(0)
             };
             let over: i64 = ends.iter().filter(|(open, w, _)| here(open, w)).map(over).sum();
-            if spent + held - over > limit.amount {
+            let free: i64 = granted
+                .iter()
+                .filter(|(row, other, ..)| {
+                    let there = self.generations.get(&row.0).is_some_and(|it| here(&it.open, &it.windows));
+                    there && *other != key && !rules.limits(*other, at).contains(&limit)
+                })
+                .map(|(.., added)| limit.counted(added).max(0))
+                .sum();
+            if spent + held - over - free > limit.amount {
                 return Err(format!("spent {spent}, held {held}, of them {over} overrun here, limit {limit:?}"));
             }
         }
@@ -281,7 +304,7 @@ impl Oracle {
                 adjusted: false,
             };
             self.generations.insert(row.0, generation);
-            self.open.insert(row.0, ());
+            self.open.insert(row.0);
             self.book(open, &windows, &open.hold, 1, 1);
             return Ok(Amounts::default());
         };
@@ -330,6 +353,12 @@ impl Oracle {
             (Outcome::Released, None) if !told.granted => {}
             (_, None) => return broken!("3 exactly once", "generation {} ended, and nobody asked for it", row.0),
         }
+        let kind = match outcome {
+            Outcome::Released => 1,
+            Outcome::Lost => 2,
+            _ => 0,
+        };
+        self.ends[kind] += 1;
         generation.outcome = Some(outcome);
         generation.charge = charge;
         generation.charges.push(charge);
@@ -363,6 +392,7 @@ impl Oracle {
             return broken!("4 exact cost", "generation {} is charged {charge:?} late; it cost {meant:?}", row.0);
         }
         generation.late = true;
+        self.ends[3] += 1;
         let amounts = more(&charge, &generation.charge);
         self.correct(row, &amounts)
     }
@@ -558,9 +588,9 @@ impl Oracle {
 
     /// Nothing is in flight any more.
     pub fn quiet(&self) -> Checked {
-        match self.open.first_key_value() {
+        match self.open.first() {
             None => Ok(()),
-            Some((row, ())) => {
+            Some(row) => {
                 broken!("no hold leaks", "generation {row} and {} others are still held", self.open.len() - 1)
             }
         }

@@ -62,6 +62,13 @@ pub const FAULTS: [(Fault, &str); 17] = [
     (Fault::Edit, "edit"),
 ];
 
+impl Fault {
+    /// Its word.
+    pub const fn word(self) -> &'static str {
+        FAULTS[self as usize].1
+    }
+}
+
 /// The engine that is driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineKind {
@@ -110,8 +117,12 @@ impl Plan {
             // Some runs do without a kind of fault altogether, some have much of it.
             let strength = [0, 1, 1, 3][rng.place(4)];
             let usual = match fault {
-                Fault::LostRequest | Fault::LostAnswer | Fault::FailedCommit => 40,
-                Fault::UnknownDone | Fault::UnknownNever | Fault::UnknownLater => 40,
+                Fault::LostRequest
+                | Fault::LostAnswer
+                | Fault::FailedCommit
+                | Fault::UnknownDone
+                | Fault::UnknownNever
+                | Fault::UnknownLater => 40,
                 Fault::Killed => 15,
                 Fault::Slow => 10,
                 Fault::HangUp => 500,

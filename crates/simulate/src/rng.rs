@@ -1,4 +1,4 @@
-//! The one source of chance: SplitMix64, the same on every machine.
+//! The one source of chance: `SplitMix64`, the same on every machine.
 
 /// A stream of numbers that its seed decides.
 #[derive(Clone, Debug)]

@@ -103,7 +103,7 @@ impl Rules {
         }
         for row in &guardrails {
             let id = number(row, 0);
-            let budget = maybe(row, 2).map(|amount| (amount, window(text(row, 3))));
+            let budget = maybe(row, 2).map(|amount| (amount, window(text(row, 3).as_deref())));
             rules.guardrails.insert(id, Guardrail { budget, include_byok: number(row, 4) != 0 });
             let owner = text(row, 1).and_then(|uuid| defaults.get(&uuid).copied());
             if let Some(workspace) = owner.and_then(|owner| rules.workspaces.get_mut(&owner)) {
@@ -118,7 +118,7 @@ impl Rules {
                 disabled: number(row, 2) != 0,
                 deleted: maybe(row, 3).is_some(),
                 limit: maybe(row, 4),
-                window: window(text(row, 5)),
+                window: window(text(row, 5).as_deref()),
                 include_byok: number(row, 6) != 0,
                 expires_at: maybe(row, 7),
                 creator: maybe(row, 8),
@@ -190,8 +190,8 @@ fn text(row: &Row, column: usize) -> Option<String> {
     if let Some(Value::Text(text)) = row.values().get(column) { Some(text.clone()) } else { None }
 }
 
-fn window(reset: Option<String>) -> WindowKind {
-    match reset.as_deref() {
+fn window(reset: Option<&str>) -> WindowKind {
+    match reset {
         Some("daily") => WindowKind::Daily,
         Some("weekly") => WindowKind::Weekly,
         Some("monthly") => WindowKind::Monthly,

@@ -565,7 +565,8 @@ impl Core {
         self.note("commit", id, || match &pending {
             Pending::Change(statements) => {
                 let first = |it: &Statement| it.sql.split_whitespace().take(4).collect::<Vec<_>>().join(" ");
-                statements.iter().map(|it| format!("{} {:?}; ", first(it), it.values)).collect()
+                let told: Vec<String> = statements.iter().map(|it| format!("{} {:?}", first(it), it.values)).collect();
+                told.join("; ")
             }
             Pending::Writes(writes) => {
                 let holds: Vec<i64> = writes.holds.iter().map(|(row, _)| row.0).collect();
@@ -604,7 +605,15 @@ impl Core {
             let share = self.bent(share);
             self.server.balances.entry(scope).or_default().insert(place(share, node), (balance, used_at));
         }
+        let boots = self.server.boots();
         for (row, hold) in writes.holds {
+            if !self.server.holds.contains_key(&row.0) && !boots.contains(&Boot::of(row).0) {
+                self.check(broken!(
+                    "4 lost at its hold",
+                    "generation {} is granted by a node that was given up",
+                    row.0
+                ));
+            }
             touched.extend(hold.open.spender.scopes());
             durable.holds.push((row, hold.open.clone(), hold.price.0));
             self.server.holds.insert(row.0, hold);
@@ -764,7 +773,7 @@ impl Core {
         if !same {
             self.check(broken!("3 entries sum to the balance", "sums by hour are not those of the entries"));
         }
-        if self.server.holds.keys().ne(self.oracle.open.keys()) {
+        if self.server.holds.keys().ne(self.oracle.open.iter()) {
             self.check(broken!("2 on disk first", "other generations are held than were granted"));
         }
     }

@@ -1,5 +1,6 @@
 //! One run: a world from a seed, step by step.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -11,7 +12,7 @@ use tollgate_domain::time::{WindowKind, window_end};
 use tollgate_domain::{Timestamp, Usd};
 use tollgate_store::{Admission, Clock, Outcome, Reservation, Reserve, StoreError};
 
-use crate::acts::{self, Act, Told, World};
+use crate::acts::{self, Act, Enter, Told, World};
 use crate::bugs::Bug;
 use crate::core::{Core, Event};
 use crate::embedded::{self, Disk};
@@ -42,7 +43,8 @@ pub struct Report {
     pub hash: u64,
     pub broken: Option<Broken>,
     pub last: Vec<String>,
-    pub granted: u64,
+    /// How often each kind of thing happened.
+    pub counts: BTreeMap<&'static str, u64>,
 }
 
 /// Whether a future wants to be polled.
@@ -98,7 +100,6 @@ struct Sim {
     disk: Option<Disk>,
     recipe: Recipe,
     steps: u64,
-    granted: u64,
     /// Generations that were told of, for corrections.
     ids: Vec<(GenerationRow, String)>,
     ending: bool,
@@ -119,9 +120,14 @@ pub fn run(recipe: &Recipe) -> Report {
     }
     let (hash, broken) = (core.trace.hash, core.broken.clone());
     let last = std::mem::take(&mut core.trace.last);
+    let mut counts = std::mem::take(&mut core.trace.counts);
+    let [settled, released, lost, late] = core.oracle.ends;
+    let ends =
+        [("settled", settled), ("released", released), ("lost", lost), ("late", late), ("changed", core.oracle.edits)];
+    counts.extend(ends);
     drop(core);
     sim.end();
-    Report { steps: sim.steps, hash, broken, last, granted: sim.granted }
+    Report { steps: sim.steps, hash, broken, last, counts }
 }
 
 impl Sim {
@@ -151,7 +157,6 @@ impl Sim {
             disk: None,
             recipe,
             steps: 0,
-            granted: 0,
             ids: Vec::new(),
             ending: false,
             unwritten_until: 0,
@@ -542,8 +547,8 @@ impl Sim {
         let want = acts::wanted(&mut core.rng, row, key);
         core.note("reserve", who as u64, || format!("generation {} on process {process}: {want:?}", row.0));
         // The embedded engine decides on what is not written yet.
-        let ahead = self.disk.is_some()
-            && (core.now < self.unwritten_until || self.people.iter().any(|it| it.act.is_some()));
+        let ahead =
+            self.disk.is_some() && (core.now < self.unwritten_until || self.people.iter().any(|it| it.act.is_some()));
         let (refusable, rejectable) = (want.bound.open_ended || ahead, ahead);
         let least = least(&want.bound, want.tariff);
         core.oracle.watch(who, Watch::Reserve { key, least, refusable, rejectable });
@@ -618,7 +623,7 @@ impl Sim {
                 core.note("told-reserve", who as u64, || format!("generation {}: {answer:?}", row.0));
                 match answer {
                     Ok(Admission::Granted(reservation)) => {
-                        self.granted += 1;
+                        core.count("granted");
                         let tariff = somebody.want.map_or(Tariff::Credits, |want| want.tariff);
                         let Reservation { row, id, admitted_at, hold, .. } = reservation;
                         let life = self.processes.get(somebody.process).map_or(0, |it| it.life);
@@ -758,11 +763,13 @@ impl Sim {
             return;
         }
         if let Some(disk) = &mut self.disk {
-            let _inside = it.runtime.as_ref().map(|runtime| runtime.enter());
-            match disk.open(clock, [7; 32], self.recipe.bug) {
+            let opened = {
+                let _inside = it.runtime.as_ref().map(|runtime| runtime.enter());
+                disk.open(clock, [7; 32], self.recipe.bug)
+            };
+            match opened {
                 Ok(store) => {
                     it.inside = Some(Inside::Embedded(store.clone()));
-                    drop(_inside);
                     self.recovered(process);
                     if let Some(it) = self.processes.get_mut(process) {
                         it.store = Some(Arc::new(store));
@@ -806,7 +813,7 @@ impl Sim {
         }
     }
 
-    fn started(&mut self, process: usize, started: Result<Box<dyn FnOnce(&mut Process) + Send>, String>) {
+    fn started(&mut self, process: usize, started: Result<Enter, String>) {
         self.core.lock().note("started", process as u64, || format!("{:?}", started.as_ref().err()));
         let Some(it) = self.processes.get_mut(process) else { return };
         match started {

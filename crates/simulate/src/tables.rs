@@ -91,8 +91,8 @@ fn object(columns: &str, row: &Row) -> serde_json::Value {
         Value::Integer(number) => json!(number),
         Value::Text(text) => json!(text),
         Value::Blob(bytes) => {
-            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            json!(format!("\\x{digits}"))
+            let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            json!(format!("\\x{}", digits.concat()))
         }
         Value::Null => serde_json::Value::Null,
     };
