@@ -20,8 +20,8 @@ pub enum Intent {
     Reserve(Reserve),
     /// See [`tollgate_store::Ledger::raise`].
     Raise(Raise, Spender),
-    /// See [`tollgate_store::Ledger::settle`].
-    Settle(Box<Settlement>, Spender),
+    /// See [`tollgate_store::Ledger::settle`]. Who spends is found with the hold where it is not known.
+    Settle(Box<Settlement>, Option<Spender>),
     /// What a call cost that this ledger never saw begin.
     Charge(Box<Settlement>, Spender),
     /// The end of a hold that no living node owns.
@@ -64,7 +64,8 @@ impl Intent {
         if let Some(holder) = holders.get(&self.row()) {
             match self {
                 Self::Reserve(_) | Self::Charge(..) => {}
-                Self::Raise(_, spender) | Self::Settle(_, spender) | Self::Expire(_, spender) => *spender = *holder,
+                Self::Raise(_, spender) | Self::Expire(_, spender) => *spender = *holder,
+                Self::Settle(_, spender) => *spender = Some(*holder),
             }
         }
     }
@@ -72,10 +73,8 @@ impl Intent {
     fn scopes(&self, state: &State) -> Vec<Scope> {
         match self {
             Self::Reserve(want) => state.book.key(want.key).map(|account| spender(&account.key)),
-            Self::Raise(_, spender)
-            | Self::Settle(_, spender)
-            | Self::Charge(_, spender)
-            | Self::Expire(_, spender) => Some(*spender),
+            Self::Raise(_, spender) | Self::Charge(_, spender) | Self::Expire(_, spender) => Some(*spender),
+            Self::Settle(_, spender) => *spender,
         }
         .into_iter()
         .flat_map(|spender| spender.scopes())

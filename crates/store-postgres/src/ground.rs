@@ -36,9 +36,9 @@ struct Undecided<'a, D: Database> {
 
 impl<D: Database> Drop for Undecided<'_, D> {
     fn drop(&mut self) {
-        if let Some(want) = self.want.take()
-            && let Some(spender) = self.node.spender_of(want.row)
-        {
+        if let Some(want) = self.want.take() {
+            // Nobody can tell here whose it will be, where this node has yet to learn of the key.
+            let spender = self.node.spender_of(want.row);
             self.node.push_unwaited(Intent::Settle(Box::new(released(want.row, want.price)), spender));
         }
     }
@@ -198,7 +198,8 @@ impl<D: Database> Ground for Node<D> {
             }
             let mut live = self.shared.live.lock();
             let now = self.time(&mut live, glimpse.now).unwrap_or_else(|_| live.clock.seen());
-            if live.version < glimpse.version || sums(&mut live.state, now) != scopes {
+            // Sums and rules of one moment: a limit that is newer than what is spent leaves more than there ever was.
+            if live.version != glimpse.version || sums(&mut live.state, now) != scopes {
                 continue;
             }
             live.install(&scopes, &glimpse.balances);
@@ -353,20 +354,17 @@ impl<D: Database> Ground for Node<D> {
 
     async fn settle(&self, settlement: Settlement) -> Result<Settled, StoreError> {
         let row = settlement.row;
-        let spender = match self.spender_of(row) {
-            Some(spender) => spender,
-            // A repeat, or a call of another process.
-            None => match self.recorded_spender(row).await {
-                Err(error @ StoreError::Corrupt(_)) => {
+        // Not known of a repeat, or of a call of another process.
+        let spender = self.spender_of(row);
+        match answered(self.push(Intent::Settle(Box::new(settlement), spender)).await) {
+            Ok(Answer::Settled(settled)) => Ok(settled),
+            Ok(other) => Err(mismatch(&other)),
+            Err(error) => {
+                if matches!(error, StoreError::Corrupt(_)) {
                     self.shared.live.lock().ended_early.insert(row);
-                    return Err(error);
                 }
-                found => found?,
-            },
-        };
-        match answered(self.push(Intent::Settle(Box::new(settlement), spender)).await)? {
-            Answer::Settled(settled) => Ok(settled),
-            other => Err(mismatch(&other)),
+                Err(error)
+            }
         }
     }
 
@@ -408,23 +406,6 @@ WHERE scope = ?1 AND id = ?2 AND node <> 0";
 VALUES (?1, ?2, 0, CAST(CAST(?3 AS TEXT) AS BIGINT[]), CAST(CAST(?4 AS TEXT) AS BIGINT[]), CAST(CAST(?5 AS TEXT) AS BIGINT[]))
 ON CONFLICT (scope, id, node) DO UPDATE SET number = excluded.number, spent = excluded.spent, held = excluded.held";
     [statement(nothing, whose()), statement(all, values)]
-}
-
-const SPENDER: &str = "SELECT key, workspace, member FROM holds WHERE row = ?1
-UNION ALL SELECT key, workspace, member FROM settlements WHERE row = ?1";
-
-impl<D: Database> Node<D> {
-    async fn recorded_spender(&self, row: GenerationRow) -> Result<tollgate_domain::ledger::Spender, StoreError> {
-        let found = self.shared.database.query(SPENDER, vec![Value::from(row.0)]).await.map_err(unavailable)?;
-        let Some(found) = found.first() else {
-            return Err(StoreError::Corrupt("a generation was settled that was never reserved".to_owned()));
-        };
-        Ok(tollgate_domain::ledger::Spender {
-            key: tollgate_domain::KeyId(found.get(0)?),
-            workspace: tollgate_domain::workspace::WorkspaceId(found.get(1)?),
-            member: found.get::<Option<i64>>(2)?.map(tollgate_domain::member::MemberId),
-        })
-    }
 }
 
 fn mismatch(answer: &Answer) -> StoreError {

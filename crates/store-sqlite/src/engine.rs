@@ -153,6 +153,8 @@ pub struct Embedded {
     /// Held by whoever corrects a charge.
     pub(crate) correcting: Arc<tokio::sync::Mutex<()>>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Whether there is no disk to wait for.
+    in_memory: bool,
 }
 
 /// Opens the database, recovers what the last process left, and starts to write.
@@ -189,6 +191,7 @@ pub fn open_on(mut connection: Connection, options: Options) -> Result<SqliteSto
     if let Some(refuse) = options.refuse_commits {
         connection.commit_hook(Some(move || refuse.load(Ordering::Acquire)))?;
     }
+    let in_memory = connection.path().is_none_or(str::is_empty);
     let live = Arc::new(Mutex::new(recovered.live));
     let connection = Arc::new(Mutex::new(Some(connection)));
     let committer = Committer::new(Arc::clone(&live), Arc::clone(&connection), options.durability);
@@ -201,6 +204,7 @@ pub fn open_on(mut connection: Connection, options: Options) -> Result<SqliteSto
         cipher: recovered.cipher,
         correcting: Arc::default(),
         clock: options.clock,
+        in_memory,
     }))
 }
 
@@ -287,13 +291,17 @@ impl Embedded {
         live.queue.push_waited(record, false)
     }
 
-    /// Runs a read on the database itself, away from the runtime's threads.
+    /// Runs a read on the database itself, away from the runtime's threads unless it is in memory.
     pub(crate) async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let connection = Arc::clone(&self.connection);
-        let read = tokio::task::spawn_blocking(move || connection.lock().as_ref().map(query)).await;
+        let read = if self.in_memory {
+            Ok(connection.lock().as_ref().map(query))
+        } else {
+            tokio::task::spawn_blocking(move || connection.lock().as_ref().map(query)).await
+        };
         match read {
             Ok(None) => Err(StoreError::Unavailable("the database is closed".to_owned())),
             Ok(Some(result)) => result.map_err(|error| StoreError::Corrupt(error.to_string())),
