@@ -262,11 +262,9 @@ impl Deciding<'_> {
             return Answer::Settled(Settled { charge: *charge, first: false });
         }
         let Some(ended) = self.ended.get(&row).cloned() else {
-            // A hold whose fate was unknown, and that never came to be.
-            return match settlement.outcome {
-                Outcome::Released => Answer::Settled(Settled { charge, first: false }),
-                _ => Answer::Fault(StoreError::Corrupt("a generation was settled that was never reserved".to_owned())),
-            };
+            // Nobody waits for the release of a hold whose fate was unknown, and that never came to be.
+            let never = "a generation was settled that was never reserved";
+            return Answer::Fault(StoreError::Corrupt(never.to_owned()));
         };
         if ended.outcome == Outcome::Lost && !ended.late && settlement.outcome != Outcome::Lost && self.late.insert(row)
         {
