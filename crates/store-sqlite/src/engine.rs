@@ -163,7 +163,7 @@ pub struct Embedded {
 /// [`OpenError`]; nothing was changed unless the database was opened.
 pub fn open(options: Options) -> Result<SqliteStore, OpenError> {
     let path = options.path.clone();
-    let connection = connect(&path, options.durability)?;
+    let mut connection = connect(&path, options.durability)?;
     let inode = i64::try_from(std::fs::metadata(&path)?.ino()).unwrap_or(i64::MAX);
     if crate::migrate::is_migrated(&connection)? {
         let running: Option<i64> = connection.query_row(RUNNING, [], |row| row.get(0)).optional()?;
@@ -171,13 +171,11 @@ pub fn open(options: Options) -> Result<SqliteStore, OpenError> {
             return Err(OpenError::Copied);
         }
     }
-    let store = open_on(connection, options)?;
-    if let Some(connection) = store.connection.lock().as_ref() {
-        connection.execute(SET_META, params!["running", inode])?;
-        // Into the file itself: a copy of it carries the mark, whatever becomes of the log beside it.
-        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-    }
-    Ok(store)
+    crate::migrate::migrate(&mut connection)?;
+    connection.execute(SET_META, params!["running", inode])?;
+    // Into the file itself: a copy of it carries the mark, whatever becomes of the log beside it.
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    open_on(connection, options)
 }
 
 /// The same on a connection that is open already; the path is not looked at. What a simulation of crashes builds on.

