@@ -7,13 +7,14 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 /// Each crate with the crates of this workspace that it may depend on.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("domain", &[]),
     ("wire", &["domain"]),
     ("store", &["domain"]),
     ("engine", &["domain", "store"]),
     ("store-sqlite", &["domain", "engine", "store"]),
     ("store-postgres", &["domain", "engine", "store"]),
+    ("simulate", &["domain", "engine", "store", "store-postgres", "store-sqlite"]),
     ("app", &["domain", "store"]),
     ("gateway", &["app", "domain", "store"]),
     ("http", &["app", "domain", "gateway", "store", "wire"]),

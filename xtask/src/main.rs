@@ -19,7 +19,9 @@ const TASKS: &str = "Tasks
   sdk     only the official SDKs
   openapi only random requests out of the OpenAPI document
   cost    only the counts of what a call costs in an empty and in a full database
-  fuzz    every fuzz target for a minute, or for as long as `--seconds N` says; needs cargo-fuzz";
+  fuzz    every fuzz target for a minute, or for as long as `--seconds N` says; needs cargo-fuzz
+  simulate [--seeds N] [--first S] [--steps M] [--engine embedded|nodes|both] [--bug NAME] [--prove]
+          only the seeded faults; --help says more";
 
 fn main() -> ExitCode {
     let task = std::env::args().nth(1).unwrap_or_default();
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         "openapi" => build().and_then(|()| openapi::check(&root())),
         "cost" => build().and_then(|()| cost()),
         "fuzz" => fuzz::run(&root(), &std::env::args().skip(2).collect::<Vec<_>>()),
+        "simulate" => simulate(&std::env::args().skip(2).collect::<Vec<_>>()),
         _ => {
             eprintln!("{TASKS}");
             return ExitCode::from(2);
@@ -72,10 +75,14 @@ fn test() -> Result<()> {
     openapi::check(&root())?;
     step("cost in a full database");
     cost()?;
+    step("seeded faults");
+    simulations()?;
     step("PostgreSQL's server programs");
     postgres::need()?;
     step("tests");
-    let mut arguments = vec!["--release", "--workspace", "--locked", "--all-features"];
+    // The simulator's clock can be paused: what is tested here has the real one only.
+    let mut arguments =
+        vec!["--release", "--workspace", "--exclude", "tollgate-simulate", "--locked", "--all-features"];
     if installed("cargo-nextest") {
         arguments.splice(0..0, ["nextest", "run"]);
         arguments.extend(["--no-fail-fast", "--status-level", "fail", "--final-status-level", "fail"]);
@@ -84,6 +91,21 @@ fn test() -> Result<()> {
         arguments.insert(0, "test");
     }
     cargo(&arguments)
+}
+
+/// The same seeds each time, then others, a million steps at the least; and every planted bug.
+fn simulations() -> Result<()> {
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    simulate(&words("--first 1 --seeds 120 --steps 3000"))?;
+    simulate(&words("--seeds 80 --steps 3000"))?;
+    simulate(&words("--first 1 --seeds 3 --steps 3000 --twice"))?;
+    simulate(&words("--prove --steps 3000"))
+}
+
+fn simulate(arguments: &[String]) -> Result<()> {
+    let mut command = Command::new("cargo");
+    command.args(["run", "--release", "--locked", "--quiet", "--package", "tollgate-simulate", "--"]).args(arguments);
+    run(&mut command)
 }
 
 /// Counts instructions and system calls; installs valgrind and strace with apt-get if they are missing.

@@ -14,8 +14,8 @@ use tollgate_domain::time::{LimitReset, WindowKind};
 use tollgate_domain::workspace::{NewWorkspace, Preferences, WorkspaceId};
 use tollgate_domain::{KeyHash, KeyId, Price, Timestamp, Usd};
 use tollgate_store::{
-    Actor, AdjustRefused, Admission, Assignees, Credits, KeyView, NewMember, Outcome, Raise, Reserve, Settled,
-    Settlement, SettlementFacts, Store, StoreError,
+    Actor, AdjustRefused, Admission, Assignees, Credits, KeyView, NewMember, Outcome, Raise, Reserve, Rotation,
+    Settled, Settlement, SettlementFacts, Store, StoreError,
 };
 use uuid::Uuid;
 
@@ -63,6 +63,21 @@ const RESETS: [Option<LimitReset>; 4] =
 
 fn reset(rng: &mut Rng) -> Option<LimitReset> {
     rng.pick(&RESETS).flatten()
+}
+
+/// When something is edited: around which key, what it and its workspace ever spent.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    pub key: usize,
+    pub spent: (i64, i64),
+    pub tight: bool,
+    pub now: Timestamp,
+}
+
+/// A limit that leaves something of what was spent, or does not.
+fn around(rng: &mut Rng, spent: i64, tight: bool) -> Usd {
+    let base = if rng.chance(7_000) { spent } else { 0 };
+    Usd::from_nanos(base + amount(rng, tight).nanos())
 }
 
 /// The size of limits: small ones bind.
@@ -144,7 +159,9 @@ pub fn set_up(store: Shared, mut rng: Rng, keys: usize, tight: bool, now: Timest
 }
 
 /// A call that may cost so much, and who pays.
-pub fn wanted(rng: &mut Rng, row: GenerationRow, key: KeyId) -> Reserve {
+pub fn wanted(rng: &mut Rng, row: GenerationRow, key: KeyId, hash: KeyHash) -> Reserve {
+    // The secret that the key was made with, which may have been rotated.
+    let secret = rng.chance(4_000).then_some(hash);
     let nano = |nanos: i64| Usd::from_nanos(nanos).picos();
     let amount = if rng.chance(300) { 0 } else { rng.between(1, 20) };
     let cap = if rng.chance(2_000) { OutputCap::Open { most: 12, least: 2 } } else { OutputCap::Asked(1) };
@@ -153,7 +170,7 @@ pub fn wanted(rng: &mut Rng, row: GenerationRow, key: KeyId) -> Reserve {
     let tariff = if rng.chance(2_500) { Tariff::Byok(Fee::percent(fee).unwrap_or_default()) } else { Tariff::Credits };
     let bound =
         Bound { prompt_tokens: 3, fixed_picos: nano(amount), completion, choices: 1, cap, open_ended: rng.chance(100) };
-    Reserve { row, key, price: PriceVersion(1), bound, tariff }
+    Reserve { row, key, secret, price: PriceVersion(1), bound, tariff }
 }
 
 pub fn reserve(store: Shared, want: Reserve) -> Act {
@@ -195,11 +212,12 @@ fn edited(done: impl Future<Output = Result<bool, StoreError>> + Send + 'static)
     Box::pin(async move { Told::Edited(done.await) })
 }
 
-fn key_change(rng: &mut Rng, world: &World, tight: bool, now: Timestamp) -> KeyChange {
+fn key_change(rng: &mut Rng, world: &World, at: Moment) -> KeyChange {
+    let Moment { tight, now, .. } = at;
     let nothing = KeyChange::default();
     match rng.below(8) {
         0..=2 => {
-            let limit = rng.chance(8_000).then(|| amount(rng, tight));
+            let limit = rng.chance(8_000).then(|| around(rng, at.spent.0, tight));
             let limit_reset = rng.chance(3_000).then(|| reset(rng));
             KeyChange { limit: Some(limit), limit_reset, ..nothing }
         }
@@ -215,19 +233,19 @@ fn key_change(rng: &mut Rng, world: &World, tight: bool, now: Timestamp) -> KeyC
 }
 
 /// An act of management.
-pub fn edit(store: Shared, rng: &mut Rng, world: &mut World, tight: bool, now: Timestamp) -> Option<Act> {
-    let by = Actor::Operator;
-    let (_, hash) = *world.keys.get(rng.place(world.keys.len()))?;
+pub fn edit(store: Shared, rng: &mut Rng, world: &mut World, at: Moment) -> Option<Act> {
+    let (by, Moment { tight, now, .. }) = (Actor::Operator, at);
+    let (_, hash) = *world.keys.get(at.key)?;
     let (workspace, default) = *world.workspaces.get(rng.place(world.workspaces.len()))?;
     let guardrail =
         if rng.chance(3_000) { default } else { *world.guardrails.get(rng.place(world.guardrails.len()))? };
-    Some(match rng.below(24) {
+    Some(match rng.below(25) {
         0..=7 => {
-            let change = key_change(rng, world, tight, now);
+            let change = key_change(rng, world, at);
             edited(async move { Ok(store.update_key(&hash, change, &by).await?.is_some()) })
         }
         8..=11 => {
-            let (window, limit) = (WindowKind::ALL[rng.place(4)], amount(rng, tight));
+            let (window, limit) = (WindowKind::ALL[rng.place(4)], around(rng, at.spent.1, tight));
             let (id, include) = (uuid(rng), rng.chance(3_000).then(|| rng.chance(5_000)));
             edited(async move { Ok(store.put_budget(workspace, window, limit, id, include, &by).await?.is_ok()) })
         }
@@ -239,7 +257,7 @@ pub fn edit(store: Shared, rng: &mut Rng, world: &mut World, tight: bool, now: T
         14..=16 => {
             let budget = rng.chance(7_000);
             let change = GuardrailChange {
-                limit: Some(budget.then(|| amount(rng, tight))),
+                limit: Some(budget.then(|| around(rng, at.spent.0, tight))),
                 reset: Some(budget.then(|| reset(rng).unwrap_or(LimitReset::Daily))),
                 include_byok: rng.chance(3_000).then(|| rng.chance(5_000)),
                 ..GuardrailChange::default()
@@ -261,6 +279,13 @@ pub fn edit(store: Shared, rng: &mut Rng, world: &mut World, tight: bool, now: T
         20..=21 => {
             let amount = Usd::from_nanos(rng.between(1, if tight { 600 } else { 9_000 }));
             edited(async move { Ok(store.top_up(amount, "more", by.into()).await?.is_ok()) })
+        }
+        23 => {
+            world.made += 1;
+            let name = format!("secret-{}", world.made);
+            let grace_micros = if rng.chance(5_000) { 0 } else { rng.between(1, 3_000_000) };
+            let rotation = Rotation { secret: KeyHash::of(&name), label: name, grace_micros };
+            edited(async move { Ok(store.rotate_key(&hash, rotation, by.into()).await?.is_some()) })
         }
         22 => {
             if world.keys.len() > 1 {

@@ -9,7 +9,8 @@ use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::ledger::{Amounts, Balance, MoneyKind, Open, Scope};
 use tollgate_domain::pricing::Bound;
 use tollgate_domain::time::{WindowKind, Windows};
-use tollgate_domain::{KeyId, Timestamp, Usd};
+use tollgate_domain::workspace::WorkspaceId;
+use tollgate_domain::{KeyHash, KeyId, Timestamp, Usd};
 use tollgate_store::{Outcome, Settled};
 
 use crate::rules::{Limit, Rules};
@@ -91,11 +92,14 @@ pub struct Generation {
     charges: Vec<Amounts>,
     late: bool,
     adjusted: bool,
+    raised: bool,
 }
 
 /// What a caller has in mind, and was told, of a generation.
 #[derive(Clone, Debug, Default)]
 struct Told {
+    /// The secret that it came with.
+    secret: Option<KeyHash>,
     /// It was granted.
     granted: bool,
     /// The charge of the settlement that the caller began with.
@@ -122,7 +126,7 @@ pub struct Durable {
 #[derive(Clone, Debug)]
 pub enum Watch {
     /// A reservation: whether a refusal would have been right at some moment, and whether a rejection.
-    Reserve { key: KeyId, least: Amounts, refusable: bool, rejectable: bool },
+    Reserve { key: KeyId, secret: Option<KeyHash>, least: Amounts, refusable: bool, rejectable: bool },
     /// A look at a key: what it may have seen.
     Key { key: KeyId, seen: Vec<KeySeen> },
     /// A look at the credits.
@@ -222,7 +226,10 @@ impl Oracle {
                 // In what order is not known.
                 continue;
             }
-            let usable = |rules: &Rules| rules.usable(key, at);
+            // A call that goes on at another provider was let in before its secret was rotated.
+            let raised = self.generations.get(&row.0).is_some_and(|it| it.raised);
+            let secret = self.told.get(&row.0).and_then(|told| told.secret.as_ref()).filter(|_| !raised);
+            let usable = |rules: &Rules| rules.usable(key, secret, at);
             let was = before.as_ref();
             let was_usable = lenient && was.is_some_and(usable);
             if !was_usable && !usable(&self.rules) {
@@ -302,6 +309,7 @@ impl Oracle {
                 charges: Vec::new(),
                 late: false,
                 adjusted: false,
+                raised: false,
             };
             self.generations.insert(row.0, generation);
             self.open.insert(row.0);
@@ -316,6 +324,7 @@ impl Oracle {
         }
         let held = std::mem::replace(&mut before.open.hold, open.hold);
         before.price = price;
+        before.raised = true;
         self.book(open, &windows, &held, 1, -1);
         self.book(open, &windows, &open.hold, 1, 1);
         Ok(held)
@@ -426,6 +435,13 @@ impl Oracle {
         }
     }
 
+    /// What a key, and its workspace, ever spent.
+    pub fn spent_by(&self, key: KeyId) -> (i64, i64) {
+        let spent = |scope| self.sums.get(&scope).map_or(0, |sums| sums.at(WindowKind::Lifetime, 0)[0][0]);
+        let workspace = self.rules.keys.get(&key.0).map_or(0, |key| key.workspace);
+        (spent(Scope::Key(key)), spent(Scope::Workspace(WorkspaceId(workspace))))
+    }
+
     /// All scopes that anything was booked in.
     pub fn scopes(&self) -> impl Iterator<Item = Scope> + use<> {
         self.sums.keys().copied().collect::<Vec<_>>().into_iter()
@@ -458,9 +474,9 @@ impl Oracle {
 
     fn show(&self, watch: &mut Watch, now: Timestamp) {
         match watch {
-            Watch::Reserve { key, least, refusable, rejectable } => {
+            Watch::Reserve { key, secret, least, refusable, rejectable } => {
                 *refusable = *refusable || !self.fits(*key, least, now);
-                *rejectable = *rejectable || !self.rules.usable(*key, now);
+                *rejectable = *rejectable || !self.rules.usable(*key, secret.as_ref(), now);
             }
             Watch::Key { key, seen } => {
                 let now = self.key_seen(*key);
@@ -523,6 +539,11 @@ impl Oracle {
             return broken!("2 on disk first", "generation {} was raised and it is not there", row.0);
         }
         Ok(())
+    }
+
+    /// A caller asks.
+    pub fn asks(&mut self, row: GenerationRow, secret: Option<KeyHash>) {
+        self.told.entry(row.0).or_default().secret = secret;
     }
 
     /// A caller begins to settle.

@@ -6,7 +6,7 @@ use tollgate_domain::ledger::{Amounts, Scope};
 use tollgate_domain::member::MemberId;
 use tollgate_domain::time::WindowKind;
 use tollgate_domain::workspace::{NewWorkspace, Preferences, WorkspaceId};
-use tollgate_domain::{KeyId, Timestamp};
+use tollgate_domain::{KeyHash, KeyId, Timestamp};
 use tollgate_engine::{Row, Value};
 use uuid::Uuid;
 
@@ -22,6 +22,8 @@ pub struct KeyRule {
     pub expires_at: Option<i64>,
     pub creator: Option<i64>,
     raise: Option<(i64, i64)>,
+    secret: Option<Vec<u8>>,
+    previous: Option<(Vec<u8>, i64)>,
 }
 
 #[derive(Clone, Debug)]
@@ -72,7 +74,7 @@ const QUERIES: [&str; 7] = [
     "SELECT key, guardrail FROM guardrail_keys",
     "SELECT member, guardrail FROM guardrail_members",
     "SELECT id, workspace, disabled, deleted_at, credit_limit, limit_reset, include_byok_in_limit, expires_at, creator,
-    raise_amount, raise_until FROM keys",
+    raise_amount, raise_until, coalesce(secret, hash), previous_secret, previous_until FROM keys",
     "SELECT count(*), sum(amount) FROM credits",
 ];
 
@@ -123,6 +125,8 @@ impl Rules {
                 expires_at: maybe(row, 7),
                 creator: maybe(row, 8),
                 raise: maybe(row, 9).zip(maybe(row, 10)),
+                secret: bytes(row, 11),
+                previous: bytes(row, 12).zip(maybe(row, 13)),
             };
             rules.keys.insert(number(row, 0), key);
         }
@@ -130,11 +134,16 @@ impl Rules {
         rules
     }
 
-    /// Whether a key may be used.
-    pub fn usable(&self, key: KeyId, now: Timestamp) -> bool {
-        self.keys
-            .get(&key.0)
-            .is_some_and(|key| !key.disabled && !key.deleted && key.expires_at.is_none_or(|end| end > now.micros()))
+    /// Whether a key may be used, by whoever has this secret.
+    pub fn usable(&self, key: KeyId, secret: Option<&KeyHash>, now: Timestamp) -> bool {
+        self.keys.get(&key.0).is_some_and(|key| {
+            let opens = secret.is_none_or(|secret| {
+                let before = key.previous.as_ref().filter(|(_, until)| now.micros() < *until);
+                let known = [key.secret.as_ref(), before.map(|(before, _)| before)];
+                known.into_iter().flatten().any(|known| known[..] == secret.as_bytes()[..])
+            });
+            opens && !key.disabled && !key.deleted && key.expires_at.is_none_or(|end| end > now.micros())
+        })
     }
 
     /// The limits that apply to a key.
@@ -184,6 +193,10 @@ fn number(row: &Row, column: usize) -> i64 {
 
 fn maybe(row: &Row, column: usize) -> Option<i64> {
     if let Some(Value::Integer(number)) = row.values().get(column) { Some(*number) } else { None }
+}
+
+fn bytes(row: &Row, column: usize) -> Option<Vec<u8>> {
+    if let Some(Value::Blob(bytes)) = row.values().get(column) { Some(bytes.clone()) } else { None }
 }
 
 fn text(row: &Row, column: usize) -> Option<String> {

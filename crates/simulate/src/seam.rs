@@ -37,7 +37,10 @@ pub enum Request {
     News(i64, Sender<Result<News, Broken>>),
     Glimpse(Vec<Scope>, Sender<Result<Glimpse, Broken>>),
     Query(String, Vec<Value>, Sender<Result<Vec<Row>, Broken>>),
+    Snapshot(Questions, Sender<Result<Vec<Vec<Row>>, Broken>>),
 }
+
+type Questions = Vec<(String, Vec<Value>)>;
 
 impl<T> Lost for Result<T, Broken> {
     fn lost() -> Self {
@@ -76,6 +79,7 @@ impl Request {
             Self::ChangeQuery(_, _, _, to) | Self::Query(_, _, to) => fail(to),
             Self::News(_, to) => fail(to),
             Self::Glimpse(_, to) => fail(to),
+            Self::Snapshot(_, to) => fail(to),
         }
     }
 
@@ -100,6 +104,7 @@ impl Request {
             Self::News(..) => "news",
             Self::Glimpse(..) => "glimpse",
             Self::Query(..) => "query",
+            Self::Snapshot(..) => "snapshot",
         }
     }
 }
@@ -219,6 +224,10 @@ impl Database for Link {
 
     async fn query(&self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, Broken> {
         self.ask(|to| Request::Query(sql.to_owned(), values, to)).await
+    }
+
+    async fn snapshot(&self, questions: Questions) -> Result<Vec<Vec<Row>>, Broken> {
+        self.ask(|to| Request::Snapshot(questions, to)).await
     }
 }
 

@@ -111,6 +111,8 @@ pub struct Server {
     ears: BTreeMap<usize, Ear>,
     /// Whether writes are refused.
     pub refusing: bool,
+    /// The latest time that anybody was told.
+    latest: Timestamp,
 }
 
 impl Server {
@@ -243,6 +245,10 @@ impl Core {
                 let balances = scopes.iter().map(|scope| self.server.sum(*scope)).collect();
                 self.reply(process, to, Ok(Glimpse { now, version, balances }));
             }
+            Request::Snapshot(questions, to) => {
+                let answers = questions.iter().map(|(sql, values)| self.query(sql, values)).collect();
+                self.reply(process, to, answers);
+            }
             Request::Query(sql, values, to) => {
                 let rows = self.query(&sql, &values);
                 self.reply(process, to, rows);
@@ -250,8 +256,10 @@ impl Core {
         }
     }
 
-    fn server_now(&self) -> Timestamp {
-        self.wall().max(Timestamp::from_micros(self.server.seen()))
+    fn server_now(&mut self) -> Timestamp {
+        let now = self.wall().max(Timestamp::from_micros(self.server.seen()));
+        self.server.latest = self.server.latest.max(now);
+        now
     }
 
     /// Notes that a session is not idle; whether its transaction is still there.
@@ -361,8 +369,7 @@ impl Core {
             Kind::Batch(_, Some(to)) => self.reply(tx.process, to, gone()),
             Kind::Change(Some(to)) => self.reply(tx.process, to, gone()),
             Kind::Renew(_, to) => self.reply(tx.process, to, gone()),
-            Kind::Resign(_, to) => self.reply(tx.process, to, gone()),
-            Kind::Fence(_, _, to) => self.reply(tx.process, to, gone()),
+            Kind::Resign(_, to) | Kind::Fence(_, _, to) => self.reply(tx.process, to, gone()),
             Kind::Batch(_, None) | Kind::Change(None) => {}
         }
         self.release(id, locks);
@@ -411,6 +418,9 @@ impl Core {
                 let loaded = self.load(&wanted);
                 let now = loaded.now;
                 self.oracle.look_at(now);
+                // A node's own time does not go back with the database's.
+                let latest = self.server.latest;
+                self.oracle.look_at(latest);
                 self.note("loaded", process as u64, || {
                     let rows: Vec<i64> = wanted.rows.iter().map(|row| row.0).collect();
                     let (owner, version) = (loaded.owner, loaded.version);
@@ -466,7 +476,8 @@ impl Core {
         self.release(id, tx.held);
     }
 
-    fn load(&self, wanted: &Wanted) -> Loaded {
+    fn load(&mut self, wanted: &Wanted) -> Loaded {
+        let now = self.server_now();
         let server = &self.server;
         let owner = server.nodes.get(&wanted.node.number.0).is_some_and(|it| it.boot == Some(wanted.node.boot.0));
         if !owner && !self.has(Bug::UnfencedNode) {
@@ -489,7 +500,7 @@ impl Core {
         let stale = self.has(Bug::StaleRules) && wanted.known > 0;
         let tables = server.tables.as_ref().filter(|tables| tables.version != wanted.known && !stale);
         Loaded {
-            now: self.server_now(),
+            now,
             owner: true,
             version: if stale { wanted.known } else { server.tables.as_ref().map_or(0, |tables| tables.version) },
             // A node that is far behind is left to catch up by itself.

@@ -105,6 +105,8 @@ struct Sim {
     ending: bool,
     /// Until then the embedded engine may have decided what is not written.
     unwritten_until: u64,
+    /// The latest time that the embedded engine saw.
+    latest: Timestamp,
 }
 
 /// Runs a recipe.
@@ -160,6 +162,7 @@ impl Sim {
             ids: Vec::new(),
             ending: false,
             unwritten_until: 0,
+            latest: Timestamp::default(),
         }
     }
 
@@ -415,6 +418,9 @@ impl Sim {
             let mut core = self.core.lock();
             let now = core.wall();
             core.oracle.look_at(now);
+            // The ledger's own time does not go back with the calendar.
+            self.latest = self.latest.max(now);
+            core.oracle.look_at(self.latest);
         }
         let polled = {
             let _inside = runtime.enter();
@@ -544,14 +550,15 @@ impl Sim {
         drop(core);
         let row = store.next_generation();
         let mut core = self.core.lock();
-        let want = acts::wanted(&mut core.rng, row, key);
+        let want = acts::wanted(&mut core.rng, row, key, hash);
+        core.oracle.asks(row, want.secret);
         core.note("reserve", who as u64, || format!("generation {} on process {process}: {want:?}", row.0));
         // The embedded engine decides on what is not written yet.
         let ahead =
             self.disk.is_some() && (core.now < self.unwritten_until || self.people.iter().any(|it| it.act.is_some()));
         let (refusable, rejectable) = (want.bound.open_ended || ahead, ahead);
         let least = least(&want.bound, want.tariff);
-        core.oracle.watch(who, Watch::Reserve { key, least, refusable, rejectable });
+        core.oracle.watch(who, Watch::Reserve { key, secret: want.secret, least, refusable, rejectable });
         drop(core);
         if let Some(somebody) = self.people.get_mut(who) {
             somebody.want = Some(want);
@@ -587,7 +594,10 @@ impl Sim {
             return;
         }
         let (tight, now) = (core.plan.tight, core.wall());
-        let act = acts::edit(store, &mut core.rng, &mut self.world, tight, now);
+        let key = core.rng.place(self.world.keys.len());
+        let spent = self.world.keys.get(key).map_or((0, 0), |(key, _)| core.oracle.spent_by(*key));
+        let at = acts::Moment { key, spent, tight, now };
+        let act = acts::edit(store, &mut core.rng, &mut self.world, at);
         core.note("edit", who as u64, || format!("on process {process}"));
         drop(core);
         if let Some(somebody) = self.people.get_mut(who) {
@@ -621,34 +631,7 @@ impl Sim {
         match told {
             Told::Reserved(row, answer) => {
                 core.note("told-reserve", who as u64, || format!("generation {}: {answer:?}", row.0));
-                match answer {
-                    Ok(Admission::Granted(reservation)) => {
-                        core.count("granted");
-                        let tariff = somebody.want.map_or(Tariff::Credits, |want| want.tariff);
-                        let Reservation { row, id, admitted_at, hold, .. } = reservation;
-                        let life = self.processes.get(somebody.process).map_or(0, |it| it.life);
-                        let id = id.as_str().to_owned();
-                        let process = somebody.process;
-                        somebody.call = Some(Call { row, id, hold, tariff, process, life, settles: 0 });
-                        core.oracle.told_granted(row, hold, admitted_at)
-                    }
-                    Ok(Admission::Refused(refusal)) => match core.oracle.watches.get(&who) {
-                        Some(Watch::Reserve { refusable: false, .. }) if !core.is_murky() => {
-                            broken!("1 none is refused that fits", "generation {}: {refusal:?}", row.0)
-                        }
-                        _ => Ok(()),
-                    },
-                    Ok(Admission::Rejected(why)) => match core.oracle.watches.get(&who) {
-                        Some(Watch::Reserve { rejectable: false, .. }) => {
-                            broken!("1 none is refused that fits", "generation {}: {why}", row.0)
-                        }
-                        _ => Ok(()),
-                    },
-                    Err(error) => {
-                        core.murky();
-                        sound(&error)
-                    }
-                }
+                judge_reserve(&mut core, somebody, &self.processes, who, row, answer)
             }
             Told::Raised(to, answer) => {
                 core.note("told-raise", who as u64, || format!("{answer:?}"));
@@ -666,18 +649,15 @@ impl Sim {
             Told::Settled(answer) => {
                 core.note("told-settle", who as u64, || format!("{answer:?}"));
                 let Some(call) = &somebody.call else { return Ok(()) };
-                let (row, alone) = (call.row, call.settles == 1);
-                let checked = match answer {
-                    Ok(settled) => core.oracle.told_settled(row, &settled, alone),
-                    Err(error) => sound(&error),
-                };
+                let alone = call.settles == 1;
+                let (row, id) = (call.row, call.id.clone());
                 if self.ids.len() < 400 {
-                    self.ids.push((row, call.id.clone()));
+                    self.ids.push((row, id));
                 }
                 if self.ending || !core.rng.chance(1_500) {
                     somebody.call = None;
                 }
-                checked
+                answer.map_or_else(|error| sound(&error), |settled| core.oracle.told_settled(row, &settled, alone))
             }
             Told::Key(answer) => {
                 core.note("told-look", who as u64, || format!("{answer:?}"));
@@ -1029,11 +1009,57 @@ impl Sim {
     }
 }
 
+/// Whether the answer to a reservation may be.
+fn judge_reserve(
+    core: &mut Core,
+    somebody: &mut Somebody,
+    processes: &[Process],
+    who: usize,
+    row: GenerationRow,
+    answer: Result<Box<Admission>, StoreError>,
+) -> Checked {
+    match answer.map(|it| *it) {
+        Ok(Admission::Granted(reservation)) => {
+            core.count("granted");
+            let tariff = somebody.want.map_or(Tariff::Credits, |want| want.tariff);
+            let Reservation { row, id, admitted_at, hold, .. } = reservation;
+            let process = somebody.process;
+            let life = processes.get(process).map_or(0, |it| it.life);
+            let id = id.as_str().to_owned();
+            somebody.call = Some(Call { row, id, hold, tariff, process, life, settles: 0 });
+            core.oracle.told_granted(row, hold, admitted_at)
+        }
+        Ok(Admission::Refused(refusal)) => {
+            core.count("refused");
+            match core.oracle.watches.get(&who) {
+                Some(Watch::Reserve { refusable: false, .. }) if !core.is_murky() => {
+                    broken!("1 none is refused that fits", "generation {}: {refusal:?}", row.0)
+                }
+                _ => Ok(()),
+            }
+        }
+        Ok(Admission::Rejected(why)) => {
+            core.count("rejected");
+            match core.oracle.watches.get(&who) {
+                Some(Watch::Reserve { rejectable: false, .. }) => {
+                    broken!("1 none is refused that fits", "generation {}: {why}", row.0)
+                }
+                _ => Ok(()),
+            }
+        }
+        Err(error) => {
+            core.count("unanswered");
+            core.murky();
+            sound(&error)
+        }
+    }
+}
+
 /// Only some faults may be told.
 fn sound(error: &StoreError) -> Checked {
     match error {
         StoreError::Unavailable(_) | StoreError::Uncertain | StoreError::ClockJumped { .. } => Ok(()),
-        StoreError::Corrupt(_) | StoreError::Amount(_) => broken!("everything ends", "{error}"),
+        StoreError::Corrupt(_) | StoreError::Amount(_) | StoreError::Closed => broken!("everything ends", "{error}"),
     }
 }
 
