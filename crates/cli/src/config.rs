@@ -82,7 +82,7 @@ pub struct TlsConfig {
 }
 
 /// `[database]`
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseConfig {
     /// `sqlite://<file>` or `postgres://<user>:<password>@<host>/<database>`
@@ -334,6 +334,25 @@ impl Default for LogConfig {
     }
 }
 
+/// A URL with stars in the place of its password.
+fn without_password(url: &str) -> String {
+    let hidden = || {
+        let (scheme, rest) = url.split_once("://")?;
+        // A password may hold an `@`; a host does not.
+        let (who, place) = rest.rsplit_once('@')?;
+        let (user, _) = who.split_once(':')?;
+        Some(format!("{scheme}://{user}:***@{place}"))
+    };
+    hidden().unwrap_or_else(|| url.to_owned())
+}
+
+impl std::fmt::Debug for DatabaseConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let url = without_password(&self.url);
+        f.debug_struct("DatabaseConfig").field("url", &url).field("durability", &self.durability).finish()
+    }
+}
+
 impl DatabaseConfig {
     /// Where the database is.
     ///
@@ -434,7 +453,9 @@ impl Config {
     /// # Errors
     /// A setting cannot be written down.
     pub fn print(&self) -> Result<String, Failure> {
-        toml::to_string_pretty(self).map_err(|error| Failure::new(Kind::Failed, error.to_string()))
+        let mut shown = self.clone();
+        shown.database.url = without_password(&self.database.url);
+        toml::to_string_pretty(&shown).map_err(|error| Failure::new(Kind::Failed, error.to_string()))
     }
 
     /// Checks what the types cannot say.
@@ -677,6 +698,16 @@ mod tests {
         std::fs::write(file.path(), text).unwrap();
         let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Config::load(Some(file.path()), variables)
+    }
+
+    #[test]
+    fn a_password_of_a_database_is_not_shown() {
+        let config = load("[database]\nurl = \"postgres://me:p@ss:w@db:5432/x\"\n", &[]).unwrap();
+        for shown in [config.print().unwrap(), format!("{config:?}")] {
+            assert!(shown.contains("postgres://me:***@db:5432/x") && !shown.contains("ss:w"), "{shown}");
+        }
+        assert_eq!(without_password("sqlite://a@b.db"), "sqlite://a@b.db");
+        assert_eq!(without_password("postgres://me@db/x"), "postgres://me@db/x");
     }
 
     #[test]
