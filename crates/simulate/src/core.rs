@@ -36,6 +36,8 @@ pub enum Event {
     /// A process is started, or goes on.
     Start(usize),
     Resume(usize),
+    /// So much time passes at once.
+    Leap(u64),
     /// The database takes writes again.
     Accept,
     /// The database ends sessions that idle, and waits for locks that take too long.
@@ -255,6 +257,13 @@ impl Core {
     /// Something was given up whose fate nobody knows for a while.
     pub const fn murky(&mut self) {
         self.murky_until = self.now + MURKY;
+    }
+
+    /// So much time passes at once.
+    pub fn leap(&mut self, by: u64) {
+        self.note("leap", 0, || format!("by {by} us"));
+        self.now += by;
+        self.tell_time();
     }
 
     /// Whether that may explain a refusal.

@@ -130,8 +130,8 @@ impl Plan {
                 Fault::Edit => 10_000,
                 // Of one chance in a hundred steps.
                 Fault::Cut | Fault::Refusing => 100,
-                Fault::Crash | Fault::Pause | Fault::Leap => 150,
-                Fault::Clock => 300,
+                Fault::Crash | Fault::Leap => 150,
+                Fault::Clock | Fault::Pause => 300,
             };
             if !without.contains(&fault) {
                 *rate = if fault == Fault::Edit { usual * strength.max(1) } else { usual * strength };

@@ -279,6 +279,7 @@ impl Sim {
                 }
                 self.drive(process);
             }
+            Event::Leap(by) => self.core.lock().leap(by),
             Event::Accept => self.accept(),
             Event::Sweep => {
                 let mut core = self.core.lock();
@@ -852,10 +853,11 @@ impl Sim {
         if core.rng.chance(8_000) {
             core.cut(process);
         }
-        let after = if self.disk.is_some() || core.rng.chance(7_000) {
-            core.rng.below(2_000_000)
-        } else {
-            core.rng.below(60_000_000)
+        let after = match core.rng.below(10) {
+            0..=4 => core.rng.below(2_000_000),
+            _ if self.disk.is_some() => core.rng.below(2_000_000),
+            5..=6 => core.rng.below(60_000_000),
+            _ => outlast(&mut core),
         };
         core.after(after, Event::Start(process));
     }
@@ -891,7 +893,12 @@ impl Sim {
                 }
             }
             Fault::Pause => {
-                let after = if core.rng.chance(6_000) { core.rng.below(2_000_000) } else { core.rng.below(50_000_000) };
+                let after = match core.rng.below(10) {
+                    0..=4 => core.rng.below(2_000_000),
+                    5..=6 => core.rng.below(50_000_000),
+                    // Until its lease is gone, in which little else happens.
+                    _ => outlast(&mut core),
+                };
                 core.note("pause", process as u64, || format!("for {after} us"));
                 core.after(after, Event::Resume(process));
                 if let Some(it) = self.processes.get_mut(process).filter(|it| it.runtime.is_some()) {
@@ -907,9 +914,7 @@ impl Sim {
             }
             Fault::Leap => {
                 let by = leap(&mut core);
-                core.note("leap", 0, || format!("by {by} us"));
-                core.now += by;
-                core.tell_time();
+                core.leap(by);
             }
             _ => {
                 drop(core);
@@ -1089,6 +1094,13 @@ fn cost(rng: &mut Rng, call: &Call, over: bool) -> (Amounts, Outcome) {
         Usd::from_nanos(if over && held > Usd::ZERO { held.nanos() + more } else { nanos })
     };
     (Amounts { credits: part(hold.credits), byok: part(hold.byok) }, Outcome::Settled)
+}
+
+/// Lets most of a lease and more pass in a moment; when to come back, a little after that.
+fn outlast(core: &mut Core) -> u64 {
+    let (soon, by) = (core.rng.below(200_000), 31_000_000 + core.rng.below(40_000_000));
+    core.after(soon, Event::Leap(by));
+    soon + by + core.rng.below(400_000)
 }
 
 /// How far time leaps: past leases, or to just before a window ends.
