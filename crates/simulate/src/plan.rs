@@ -100,7 +100,7 @@ pub struct Plan {
 impl Plan {
     /// The plan of a run.
     pub fn draw(rng: &mut Rng, engine: EngineKind, without: &[Fault]) -> Self {
-        let processes = if engine == EngineKind::Embedded { 1 } else { 1 + rng.place(4) };
+        let processes = if engine == EngineKind::Embedded { 1 } else { [1, 2, 2, 3, 3, 4][rng.place(6)] };
         let callers = 1 + rng.place(12);
         let admins = 1 + rng.place(2);
         let keys = 1 + rng.place(4);

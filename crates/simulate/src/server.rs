@@ -794,15 +794,6 @@ impl Core {
             Some(Value::Integer(row)) => *row,
             _ => 0,
         };
-        if sql.contains("FROM holds WHERE row") {
-            let held = self.server.holds.get(&row).map(|hold| &hold.open);
-            let open = held.or_else(|| self.server.ended.get(&row).map(|ended| &ended.open));
-            let told = open.map(|open| {
-                let member = open.spender.member.map(|member| member.0);
-                Row::new(vec![open.spender.key.0.into(), open.spender.workspace.0.into(), member.into()])
-            });
-            return Ok(told.into_iter().collect());
-        }
         if sql.contains("FROM settlements s LEFT JOIN price_versions") {
             return Ok(self.server.ended.get(&row).map(found).into_iter().collect());
         }

@@ -875,7 +875,10 @@ impl Sim {
         if !core.rng.chance(chance) {
             return;
         }
-        let process = core.rng.place(self.processes.len());
+        // Where something is in flight, rather than anywhere.
+        let busy: Vec<usize> = self.people.iter().filter_map(|it| it.call.as_ref().map(|call| call.process)).collect();
+        let anywhere = core.rng.place(self.processes.len());
+        let process = core.rng.pick(&busy).filter(|_| core.rng.chance(7_000)).unwrap_or(anywhere);
         match kind {
             Fault::Cut => {
                 core.note("cut", process as u64, String::new);
@@ -1096,11 +1099,15 @@ fn cost(rng: &mut Rng, call: &Call, over: bool) -> (Amounts, Outcome) {
     (Amounts { credits: part(hold.credits), byok: part(hold.byok) }, Outcome::Settled)
 }
 
-/// Lets most of a lease and more pass in a moment; when to come back, a little after that.
+/// Lets a lease pass in a few moments, in which the others look, and look again; when to come back, a little after that.
 fn outlast(core: &mut Core) -> u64 {
-    let (soon, by) = (core.rng.below(200_000), 31_000_000 + core.rng.below(40_000_000));
-    core.after(soon, Event::Leap(by));
-    soon + by + core.rng.below(400_000)
+    let mut at = core.rng.below(100_000);
+    for by in [11_000_000, 31_000_000, 11_000_000] {
+        let by = by + core.rng.below(9_000_000);
+        core.after(at, Event::Leap(by));
+        at += by + 60_000 + core.rng.below(200_000);
+    }
+    at
 }
 
 /// How far time leaps: past leases, or to just before a window ends.
