@@ -162,8 +162,10 @@ pub async fn examine(storage: &Storage, repair: bool, accept_clock: bool) -> Tel
         if accept_clock {
             storage.accept_clock().await?;
         }
-        let report = if repair { storage.mend().await? } else { storage.examine().await? };
-        Ok::<_, StoreError>(Diagnosis::of(report, storage.damage().await?))
+        // What is damaged is left as it is.
+        let damage = storage.damage().await?;
+        let report = if repair && damage.is_empty() { storage.mend().await? } else { storage.examine().await? };
+        Ok::<_, StoreError>(Diagnosis::of(report, damage))
     };
     match examined.await {
         Ok(diagnosis) => Tell::Examined { diagnosis },
@@ -341,7 +343,10 @@ async fn converse(stream: UnixStream, app: &App, storage: &Storage) -> std::io::
                 }
             }
         }
-        Ok(Ask::Examine { repair, accept_clock }) => examine(storage, repair, accept_clock).await,
+        Ok(Ask::Examine { repair: true, .. }) => {
+            Tell::Failed { why: "the server is at work: stop it, then run `tollgate doctor --repair`".to_owned() }
+        }
+        Ok(Ask::Examine { repair: false, accept_clock }) => examine(storage, false, accept_clock).await,
         Ok(Ask::OpenAdmission { spent, accept }) => open_admission(storage, &spent, accept).await,
         Ok(ask) => in_time(async { Ok(perform(app, ask).await) }).await?,
         Err(error) => Tell::Failed { why: error.to_string() },

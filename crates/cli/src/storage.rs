@@ -37,6 +37,20 @@ impl Storage {
         }
     }
 
+    /// The same, where it must be there already.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be opened.
+    pub async fn open_existing(config: &Config, parts: &Parts) -> Result<Self, Failure> {
+        if let Place::File(path) = config.database.place()?
+            && !path.exists()
+        {
+            let failure = Failure::new(Kind::NotFound, format!("{}: there is no database", path.display()));
+            return Err(failure.next("run this where the server runs, or name its configuration with --config"));
+        }
+        Self::open(config, parts).await
+    }
+
     /// As the product sees it.
     pub fn store(&self) -> Arc<dyn Store> {
         match self {

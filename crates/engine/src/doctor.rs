@@ -73,10 +73,11 @@ pub struct Report {
     pub findings: Vec<Finding>,
 }
 
+// `{only}` leaves out entries that are not in the balances yet.
 const ENTRIES: &str =
     "SELECT e.key, e.workspace, k.creator, CAST(sum(e.credits) AS BIGINT), CAST(sum(e.byok) AS BIGINT)
-FROM (SELECT key, workspace, admitted_at, credits, byok FROM settlements
-    UNION ALL SELECT key, workspace, admitted_at, credits, byok FROM corrections) e
+FROM (SELECT key, workspace, admitted_at, credits, byok FROM settlements{only}
+    UNION ALL SELECT key, workspace, admitted_at, credits, byok FROM corrections{only}) e
     LEFT JOIN keys k ON k.id = e.key
 WHERE e.admitted_at >= ?1 AND e.admitted_at < ?2
 GROUP BY e.key, e.workspace, k.creator";
@@ -120,13 +121,13 @@ fn amounts(row: &Row, column: usize) -> Result<Amounts, Unreadable> {
 }
 
 /// Everything that is asked, of one moment: counts, balances, holds, sums by hour, then the entries of each window.
-pub fn questions(balances: &str, holds: &str, now: Timestamp) -> Vec<Question> {
+pub fn questions((balances, holds, only): (&str, &str, &str), now: Timestamp) -> Vec<Question> {
     let plain = [COUNTS, balances, holds, ROLLUPS].map(|sql| (sql.to_owned(), Vec::new()));
     let windows = Windows::at(now);
     let entries = WindowKind::ALL.into_iter().map(|kind| {
         let from = window_start(kind, windows.of(kind));
         let end = window_end(kind, now).map_or(i64::MAX, Timestamp::micros);
-        (ENTRIES.to_owned(), vec![Value::from(from.map_or(i64::MIN, Timestamp::micros)), Value::from(end)])
+        (ENTRIES.replace("{only}", only), vec![Value::from(from.map_or(i64::MIN, Timestamp::micros)), Value::from(end)])
     });
     plain.into_iter().chain(entries).collect()
 }
@@ -247,8 +248,7 @@ impl<G: Ground> Engine<G> {
     /// The database cannot be read.
     pub async fn examine(&self) -> Result<Report, StoreError> {
         let now = self.look(crate::no_sums, |_, now| now).await?;
-        let (balances, holds) = self.inspection();
-        let answers = self.snapshot(questions(balances, holds, now)).await?;
+        let answers = self.snapshot(questions(self.inspection(), now)).await?;
         let examined = self.glance(|state, _| examine(state, now, &answers));
         Ok(examined?.0)
     }

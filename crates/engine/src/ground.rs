@@ -100,8 +100,8 @@ pub trait Ground: Send + Sync + 'static {
         questions: Vec<crate::doctor::Question>,
     ) -> impl Future<Output = Result<Vec<Vec<Row>>, StoreError>> + Send;
 
-    /// The queries of balances and of holds that [`crate::doctor`] reads.
-    fn inspection(&self) -> (&'static str, &'static str);
+    /// The queries of balances and of holds that [`crate::doctor`] reads, and which entries are in those balances.
+    fn inspection(&self) -> (&'static str, &'static str, &'static str);
 
     /// Asks [`crate::doctor::questions`] while nobody changes anything, and puts the balances that `examine` names in the place of
     /// what is stored.

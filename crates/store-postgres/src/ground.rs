@@ -197,6 +197,11 @@ impl<D: Database> Ground for Node<D> {
                 continue;
             }
             let mut live = self.shared.live.lock();
+            if glimpse.version < known && live.version == known {
+                // The database went back, as after a failover that lost something.
+                live.forget();
+                continue;
+            }
             let now = self.time(&mut live, glimpse.now).unwrap_or_else(|_| live.clock.seen());
             // Sums and rules of one moment: a limit that is newer than what is spent leaves more than there ever was.
             if live.version != glimpse.version || sums(&mut live.state, now) != scopes {
@@ -267,8 +272,8 @@ impl<D: Database> Ground for Node<D> {
         self.shared.database.snapshot(questions).await.map_err(unavailable)
     }
 
-    fn inspection(&self) -> (&'static str, &'static str) {
-        (STORED_BALANCES, HELD)
+    fn inspection(&self) -> (&'static str, &'static str, &'static str) {
+        (STORED_BALANCES, HELD, "")
     }
 
     async fn mend_with(
@@ -278,7 +283,7 @@ impl<D: Database> Ground for Node<D> {
         let mut change = self.shared.database.change().await.map_err(unavailable)?;
         let (now, _) = self.keep_up(&mut change).await?;
         let mut answers = Vec::new();
-        for (sql, values) in questions(STORED_BALANCES, HELD, now) {
+        for (sql, values) in questions(self.inspection(), now) {
             answers.push(change.query(&sql, values).await.map_err(unavailable)?);
         }
         let (acting, examined) = loop {

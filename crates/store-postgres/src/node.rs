@@ -343,10 +343,11 @@ impl<D: Database> Node<D> {
         }
     }
 
-    /// Finds the one intent that does not fit, by halves: the second half, while there is one. It alone is refused.
+    /// Finds the one intent that does not fit, by halves: the first half, while there is one, which is done first. It alone is refused.
     fn halved(batch: &mut Vec<Item>, why: &str) -> Option<Vec<Item>> {
         if batch.len() > 1 {
-            return Some(batch.split_off(batch.len() / 2));
+            let second = batch.split_off(batch.len() / 2);
+            return Some(std::mem::replace(batch, second));
         }
         for waiter in batch.drain(..).filter_map(|item| item.waiter) {
             // A waiter that left does not mind.
@@ -383,6 +384,10 @@ impl<D: Database> Node<D> {
             let again = batch::wanted(batch.iter().map(|item| &item.intent), &live.state, live.identity, wanted.known);
             if live.version != loaded.version || again != wanted {
                 // More must be known first, or other balances locked than those that were.
+                if live.version > loaded.version {
+                    // The database went back, as after a failover that lost something.
+                    live.forget();
+                }
                 let behind = live.version < loaded.version;
                 return Ok(if behind { Attempt::Behind } else { Attempt::Again });
             }

@@ -373,12 +373,16 @@ fn write_copy(committer: &Arc<Committer<Live>>, draft: &Path, step: impl FnMut(i
 /// # Errors
 /// [`BackupError`]; there is still nothing at `database`.
 pub fn restore(backup: &Path, database: &Path) -> Result<(), BackupError> {
-    if database.exists() {
+    let beside = |suffix: &str| {
+        let mut name = database.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    // A log that another file left would be played over this one.
+    if ["", "-wal", "-shm", "-journal"].iter().any(|suffix| beside(suffix).exists()) {
         return Err(BackupError::Exists);
     }
-    let mut draft = database.as_os_str().to_owned();
-    draft.push(".part");
-    let draft = PathBuf::from(draft);
+    let draft = beside(".part");
     let put = || {
         // Left by a process that died.
         let _ = std::fs::remove_file(&draft);

@@ -29,7 +29,10 @@ WHERE s.row = ?1"
 
 const STORED_BALANCES: &str = "SELECT scope, id, kind, span, number, spent, 0 FROM balances";
 
-// Nothing is in flight while nobody serves.
+// What was settled behind the last fold is in the next one.
+const FOLDED: &str = " WHERE epoch < (SELECT value FROM meta WHERE name = 'epoch')";
+
+// What is in flight is held in memory, not here.
 const NO_HOLDS: &str = "SELECT 0, 0, NULL, 0, 0, 0 WHERE false";
 
 /// A hold whose record is not durable yet. Dropped before that (the caller left, or the disk refused), it is released.
@@ -152,8 +155,8 @@ impl Ground for Embedded {
         answers.await
     }
 
-    fn inspection(&self) -> (&'static str, &'static str) {
-        (STORED_BALANCES, NO_HOLDS)
+    fn inspection(&self) -> (&'static str, &'static str, &'static str) {
+        (STORED_BALANCES, NO_HOLDS, FOLDED)
     }
 
     async fn mend_with(
@@ -161,7 +164,7 @@ impl Ground for Embedded {
         examine: impl FnOnce(&State, Timestamp, &[Vec<Row>]) -> Examined + Send,
     ) -> Result<Report, StoreError> {
         let now = self.glance(|_, now| now);
-        let answers = self.snapshot(questions(STORED_BALANCES, NO_HOLDS, now)).await?;
+        let answers = self.snapshot(questions(self.inspection(), now)).await?;
         let (report, ticket) = {
             let mut live = self.live.lock();
             if live.book.open_count() > 0 {

@@ -37,7 +37,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         bar.set_position(u64::try_from(all - left).unwrap_or(0));
     };
     let path = std::path::absolute(&arguments.backup).map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
-    let told = match Storage::open(&config, &Parts::default()).await {
+    let told = match Storage::open_existing(&config, &Parts::default()).await {
         Ok(storage) => {
             let reporting = bar.clone();
             let told = admin::backup(&storage, &path, move |left, all| {

@@ -108,7 +108,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         return Err(no_file());
     }
     let parts = Parts::default();
-    let from = Storage::open(&config, &parts).await.map_err(|failure| match failure.kind {
+    let from = Storage::open_existing(&config, &parts).await.map_err(|failure| match failure.kind {
         Kind::Unreachable => failure.next("stop the server: nothing may be spent while the ledger moves"),
         _ => failure,
     })?;

@@ -119,7 +119,7 @@ fn whose(scope: Scope) -> String {
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = Config::load(arguments.file.config.as_deref(), std::env::vars())?;
     let ask = Ask::Examine { repair: arguments.repair, accept_clock: arguments.accept_clock };
-    let told = match Storage::open(&config, &Parts::default()).await {
+    let told = match Storage::open_existing(&config, &Parts::default()).await {
         Ok(storage) => {
             let told = admin::examine(&storage, arguments.repair, arguments.accept_clock).await;
             storage.close().await.map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use tollgate_domain::money::Excess;
 use tollgate_domain::{KeyHash, Usd};
+use tollgate_store_sqlite::BackupError;
 
 use crate::admin::{self, Ask, Tell};
 use crate::boot::Parts;
@@ -72,7 +73,11 @@ fn put(backup: &Path, database: &Path) -> Result<(), Failure> {
         );
     }
     tollgate_store_sqlite::restore(backup, database).map_err(|error| {
-        failed(backup, error.to_string()).next("give a file that `tollgate backup` wrote; nothing was changed")
+        let next = match error {
+            BackupError::Exists => "move away everything whose name begins with that of the database, its logs too",
+            BackupError::Failed(_) => "give a file that `tollgate backup` wrote; nothing was changed",
+        };
+        failed(backup, error.to_string()).next(next)
     })?;
     output::note(&format!("{} is in place; a server starts on it with admission closed", database.display()));
     output::note(
@@ -82,7 +87,7 @@ fn put(backup: &Path, database: &Path) -> Result<(), Failure> {
 }
 
 async fn settle(config: &Config, place: &Place, spent: Vec<(String, String)>, accept: bool) -> Result<(), Failure> {
-    let told = match Storage::open(config, &Parts::default()).await {
+    let told = match Storage::open_existing(config, &Parts::default()).await {
         Ok(storage) => {
             let told = admin::open_admission(&storage, &spent, accept).await;
             storage.close().await.map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
