@@ -279,7 +279,12 @@ impl Sim {
                 }
                 self.drive(process);
             }
-            Event::Leap(by) => self.core.lock().leap(by),
+            Event::Leap(by) => {
+                let mut core = self.core.lock();
+                if !core.calm {
+                    core.leap(by);
+                }
+            }
             Event::Accept => self.accept(),
             Event::Sweep => {
                 let mut core = self.core.lock();

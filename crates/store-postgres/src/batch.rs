@@ -165,6 +165,12 @@ pub fn decide(
         writes: Writes { now: loaded.now, ..Writes::default() },
     };
     let answers = intents.iter().map(|(intent, repeated)| deciding.answer(intent, *repeated)).collect();
+    // Last: what a call cost that settles here counts, and not what it held.
+    for (intent, _) in intents {
+        if let Intent::Expire(row, _) = intent {
+            deciding.expire(*row);
+        }
+    }
     let Deciding { state, mut writes, before, holds, used, mut rollups, .. } = deciding;
     for ((scope, share), parts) in wanted.scopes.iter().zip(&loaded.balances) {
         let Some(sum) = state.book.balance(*scope) else { continue };
@@ -189,7 +195,7 @@ impl Deciding<'_> {
             Intent::Raise(raise, _) => self.raise(raise),
             Intent::Settle(settlement, _) => self.settle(settlement, repeated),
             Intent::Charge(settlement, spender) => self.charge(settlement, *spender),
-            Intent::Expire(row, _) => self.expire(*row),
+            Intent::Expire(..) => Answer::Expired,
         }
     }
 
@@ -302,7 +308,7 @@ impl Deciding<'_> {
         Answer::Settled(Settled { charge, first: true })
     }
 
-    fn expire(&mut self, row: GenerationRow) -> Answer {
+    fn expire(&mut self, row: GenerationRow) {
         if let Some(open) = self.state.book.open_at(row).cloned()
             && let Some(hold) = self.holds.get(&row).or_else(|| self.before.get(&row))
         {
@@ -310,7 +316,6 @@ impl Deciding<'_> {
             self.state.book.settle(row, settlement.charge);
             self.end(settlement, open);
         }
-        Answer::Expired
     }
 
     fn end(&mut self, settlement: Settlement, open: Open) {
