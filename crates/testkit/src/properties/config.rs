@@ -40,9 +40,10 @@ fn meaning(config: &Config) -> String {
         let ready = settings.into_iter().map(|settings| Provider::new(settings, Limits::default()));
         ready.map(|provider| provider.map(|_| ()).map_err(|error| error.to_string())).collect::<Vec<_>>()
     });
+    // The password of a server is not printed; what else its URL says, `config` shows.
     let place = config.database.place().map(|place| match place {
         Place::File(path) => path.display().to_string(),
-        Place::Server(url) => url,
+        Place::Server(_) => "a server".to_owned(),
     });
     format!(
         "{config:?} {:?} {:?} {:?} {providers:?} {:?} {:?}",
