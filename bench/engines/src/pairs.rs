@@ -27,7 +27,7 @@ const COST: Usd = Usd::from_nanos(150_000);
 /// Opens the embedded engine on a file of its own in `folder`.
 pub fn embedded(folder: &Path, durability: Durability) -> Result<Arc<dyn Store>> {
     let (path, clock) = (folder.join("tollgate.db"), Arc::new(SystemClock));
-    let options = Options { path, durability, clock, seed: [7; 32], refuse_commits: None };
+    let options = Options { path, durability, clock, seed: [7; 32], token: [8; 32], refuse_commits: None };
     Ok(Arc::new(tollgate_store_sqlite::open(options)?))
 }
 

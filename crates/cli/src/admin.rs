@@ -6,11 +6,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tollgate_app::App;
 use tollgate_domain::key::{ManagementKey, ManagementKeyId, Powers};
 use tollgate_domain::money::Excess;
@@ -26,7 +29,9 @@ use crate::storage::Storage;
 const CONVERSATION_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a question.
 const ASK_BYTES_MAX: u64 = 64 << 10;
-/// The pause after a command broke off.
+/// Commands that are answered at the same time.
+const CONVERSATIONS_MAX: usize = 16;
+/// The pause where no command can be heard.
 const FAILURE_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a command asks.
@@ -56,7 +61,7 @@ pub enum Ask {
     },
     /// Whether the ledger adds up.
     Examine {
-        /// Whether balances that do not are written anew.
+        /// Whether what does not is put right.
         repair: bool,
         /// Whether the clock is taken as it is.
         accept_clock: bool,
@@ -164,8 +169,9 @@ pub async fn examine(storage: &Storage, repair: bool, accept_clock: bool) -> Tel
         }
         // What is damaged is left as it is.
         let damage = storage.damage().await?;
-        let report = if repair && damage.is_empty() { storage.mend().await? } else { storage.examine().await? };
-        Ok::<_, StoreError>(Diagnosis::of(report, damage))
+        let mended = if repair && damage.is_empty() { storage.mend().await?.findings } else { Vec::new() };
+        let report = storage.examine().await?;
+        Ok::<_, StoreError>(Diagnosis::of(&report, &mended, damage, storage.cipher()))
     };
     match examined.await {
         Ok(diagnosis) => Tell::Examined { diagnosis },
@@ -174,7 +180,7 @@ pub async fn examine(storage: &Storage, repair: bool, accept_clock: bool) -> Tel
 }
 
 /// Copies a database.
-pub async fn backup(storage: &Storage, path: &Path, step: impl FnMut(i32, i32) + Send + 'static) -> Tell {
+pub async fn backup(storage: &Storage, path: &Path, step: impl FnMut(i32, i32) -> bool + Send + 'static) -> Tell {
     match storage.backup(path, step).await {
         Ok(()) => Tell::BackedUp,
         Err(error) => Tell::Failed { why: error.to_string() },
@@ -184,13 +190,20 @@ pub async fn backup(storage: &Storage, path: &Path, step: impl FnMut(i32, i32) +
 /// Books what was spent since a copy was made, and opens admission if that was all.
 pub async fn open_admission(storage: &Storage, spent: &[(String, String)], accept: bool) -> Tell {
     let opened = async {
+        let store = storage.store();
+        let mut entered = Vec::new();
         for (hash, usd) in spent {
             let parsed = KeyHash::parse(hash).zip(Usd::parse(usd, Excess::Refuse).ok());
             let (key, amount) = parsed.ok_or_else(|| format!("`{hash}={usd}` cannot be read"))?;
-            let known = storage.charge_key(&key, amount).await.map_err(|error| error.to_string())?;
-            if !known {
-                return Err(format!("there is no key {hash}; what stands before it was entered"));
+            if store.key(&key).await.map_err(|error| error.to_string())?.is_none() {
+                return Err(format!(
+                    "there is no key {hash} in this copy: enter what it spent under another one of its workspace; nothing was entered"
+                ));
             }
+            entered.push((key, amount));
+        }
+        for (key, amount) in entered {
+            storage.charge_key(&key, amount).await.map_err(|error| error.to_string())?;
         }
         if accept {
             storage.open_admission().await.map_err(|error| error.to_string())?;
@@ -299,16 +312,25 @@ impl Listener {
         Ok(Self { listener, path: path.clone() })
     }
 
-    /// Answers, one connection after another; none may keep the next one waiting for long.
+    /// Answers, until the returned future is dropped. A copy takes long, and keeps no other command waiting.
     pub async fn serve(self, app: App, storage: Storage) {
+        let mut conversations = FuturesUnordered::new();
         loop {
-            let conversed = match self.listener.accept().await {
-                Err(error) => Err(error),
-                Ok((stream, _)) => converse(stream, &app, &storage).await,
+            let conversed = tokio::select! {
+                Some(conversed) = conversations.next() => conversed,
+                accepted = self.listener.accept(), if conversations.len() < CONVERSATIONS_MAX => match accepted {
+                    Ok((stream, _)) => {
+                        conversations.push(converse(stream, &app, &storage));
+                        continue;
+                    }
+                    Err(error) => {
+                        tokio::time::sleep(FAILURE_PAUSE).await;
+                        Err(error)
+                    }
+                },
             };
             if let Err(error) = conversed {
                 tracing::warn!(%error, "a command broke off");
-                tokio::time::sleep(FAILURE_PAUSE).await;
             }
         }
     }
@@ -331,8 +353,8 @@ async fn converse(stream: UnixStream, app: &App, storage: &Storage) -> std::io::
         Ok(Ask::Backup { path }) => {
             let (report, mut reports) = mpsc::channel(1);
             let step = move |left, all| {
-                // One that is not read in time is not missed.
-                let _ = report.try_send((left, all));
+                // One that is not read in time is not missed. Without a reader, whoever asked is gone.
+                !matches!(report.try_send((left, all)), Err(TrySendError::Closed(_)))
             };
             let copied = backup(storage, &path, step);
             let mut copied = std::pin::pin!(copied);

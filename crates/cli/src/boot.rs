@@ -9,7 +9,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tollgate_app::{App, OsRandom, Random, Settings, StartError};
 use tollgate_domain::KeySecret;
-use tollgate_gateway::{Gateway, Limits, NoSteps, Steps, Tasks};
+use tollgate_domain::model::Endpoint;
+use tollgate_domain::web::Site;
+use tollgate_gateway::{Gateway, Limits, NoSteps, ProviderSettings, Steps, Tasks};
 use tollgate_http::{Api, HttpLimits, Server, tls_config};
 use tollgate_store::{Clock, SystemClock};
 
@@ -105,14 +107,34 @@ pub async fn boot(
     let public_url = config.public_url(&address.to_string());
     let site = config.consent_site(&public_url)?;
     let storage = Storage::open(config, &parts).await?;
-    let app = match open_app(config, &storage, public_url.clone(), &environment).await {
-        Ok(app) => app,
-        Err(failure) => {
-            // It is free again for whoever starts with the right key.
-            let _ = storage.close().await;
-            return Err(failure);
-        }
-    };
+    let bound = Bound { listener, address, public_url, site };
+    let booted = put_together(config, parts, environment, bound, providers, endpoints, storage.clone()).await;
+    if booted.is_err() {
+        // It is free again for whoever starts with what was wrong put right.
+        let _ = storage.close().await;
+    }
+    booted
+}
+
+/// Where a server listens, and what it calls itself.
+struct Bound {
+    listener: TcpListener,
+    address: SocketAddr,
+    public_url: String,
+    site: Option<Site>,
+}
+
+async fn put_together(
+    config: &Config,
+    parts: Parts,
+    environment: impl Fn(&str) -> Option<String>,
+    bound: Bound,
+    providers: Vec<ProviderSettings>,
+    endpoints: Vec<Endpoint>,
+    storage: Storage,
+) -> Result<Booted, Failure> {
+    let Bound { listener, address, public_url, site } = bound;
+    let app = open_app(config, &storage, public_url.clone(), &environment).await?;
     app.publish(endpoints).await.map_err(failed)?;
     let tasks = Tasks::default();
     let limits = Limits {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tollgate_app::{OsRandom, Random};
-use tollgate_domain::{KeyHash, Timestamp, Usd};
+use tollgate_domain::{IdCipher, KeyHash, Timestamp, Usd};
 use tollgate_engine::Ground;
 use tollgate_engine::doctor::Report;
 use tollgate_store::{Actor, Store, StoreError};
@@ -30,9 +30,10 @@ impl Storage {
     /// # Errors
     /// It cannot be opened.
     pub async fn open(config: &Config, parts: &Parts) -> Result<Self, Failure> {
-        let seed = OsRandom.bytes().map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
+        let random = || OsRandom.bytes().map_err(|error| Failure::new(Kind::Failed, error.to_string()));
+        let seed = random()?;
         match config.database.place()? {
-            Place::File(path) => open_file(config, parts, path, seed),
+            Place::File(path) => open_file(config, parts, path, seed, random()?),
             Place::Server(url) => open_server(parts, url, seed).await,
         }
     }
@@ -67,6 +68,14 @@ impl Storage {
         }
     }
 
+    /// Between rows and public ids.
+    pub fn cipher(&self) -> &IdCipher {
+        match self {
+            Self::Embedded(store, _) => store.cipher(),
+            Self::Shared(store) => store.cipher(),
+        }
+    }
+
     /// Looks whether everything adds up.
     ///
     /// # Errors
@@ -78,7 +87,7 @@ impl Storage {
         }
     }
 
-    /// The same, and writes balances anew that do not.
+    /// The same, and puts right what does not. What is reported is what was found.
     ///
     /// # Errors
     /// It cannot be read or written.
@@ -116,7 +125,11 @@ impl Storage {
     ///
     /// # Errors
     /// It is not in a file, or the copy cannot be written.
-    pub async fn backup(&self, path: &Path, step: impl FnMut(i32, i32) + Send + 'static) -> Result<(), BackupError> {
+    pub async fn backup(
+        &self,
+        path: &Path,
+        step: impl FnMut(i32, i32) -> bool + Send + 'static,
+    ) -> Result<(), BackupError> {
         match self {
             Self::Embedded(store, _) => store.backup(path, step).await,
             Self::Shared(_) => Err(BackupError::Failed("the database is not in a file".to_owned())),
@@ -176,13 +189,20 @@ impl Storage {
     }
 }
 
-fn open_file(config: &Config, parts: &Parts, path: PathBuf, seed: [u8; 32]) -> Result<Storage, Failure> {
+fn open_file(
+    config: &Config,
+    parts: &Parts,
+    path: PathBuf,
+    seed: [u8; 32],
+    token: [u8; 32],
+) -> Result<Storage, Failure> {
     use tollgate_store_sqlite::OpenError;
     let options = tollgate_store_sqlite::Options {
         path: path.clone(),
         durability: config.database.durability(),
         clock: Arc::clone(&parts.clock),
         seed,
+        token,
         refuse_commits: parts.refuse_commits.clone(),
     };
     match tollgate_store_sqlite::open(options) {
@@ -193,7 +213,10 @@ fn open_file(config: &Config, parts: &Parts, path: PathBuf, seed: [u8; 32]) -> R
                 OpenError::InUse => "stop the other process, or give this one another database.url",
                 OpenError::Newer => "start the release that wrote it, or a later one",
                 OpenError::Altered(_) | OpenError::Damaged(_) => "restore a backup; the file was left as it is",
-                OpenError::Copied => "use the original, or `tollgate backup` to copy one that is at work",
+                OpenError::Copied => {
+                    "use the original, or `tollgate backup` to copy one that is at work; `tollgate doctor --accept-copy` takes it \
+                     as it is, with admission closed"
+                }
                 OpenError::Sqlite(_) | OpenError::System(_) => "check that the folder exists and can be written to",
             };
             let kind = if matches!(error, OpenError::InUse) { Kind::Unreachable } else { Kind::Failed };
@@ -203,26 +226,27 @@ fn open_file(config: &Config, parts: &Parts, path: PathBuf, seed: [u8; 32]) -> R
 }
 
 async fn open_server(parts: &Parts, url: String, seed: [u8; 32]) -> Result<Storage, Failure> {
-    use tollgate_store_postgres::OpenError;
     let now = parts.clock.read().wall;
     let options = tollgate_store_postgres::Options { url, seed, now, without_fsync: parts.without_fsync };
     let opened = tollgate_store_postgres::open(options, Arc::clone(&parts.clock)).await;
-    opened.map(Storage::Shared).map_err(|error| {
-        let next = match &error {
-            OpenError::Url(_) => "for example: url = \"postgres://tollgate:password@localhost/tollgate\"",
-            OpenError::Unreachable(_) => {
-                "check that the server runs, and that the user may create tables in the database"
-            }
-            OpenError::Unsafe(_) => "set fsync = on in postgresql.conf",
-            OpenError::Standby => "give the address of the primary",
-            OpenError::Newer => "start the release that wrote it, or a later one",
-            OpenError::Altered(_) | OpenError::Damaged(_) => "restore a backup; nothing was changed",
-        };
-        let kind = match &error {
-            OpenError::Url(_) => Kind::Usage,
-            OpenError::Unreachable(_) => Kind::Unreachable,
-            _ => Kind::Failed,
-        };
-        Failure::new(kind, error.to_string()).next(next)
-    })
+    opened.map(Storage::Shared).map_err(|error| refused(&error))
+}
+
+/// Why a database on a server could not be opened, and what to do.
+pub fn refused(error: &tollgate_store_postgres::OpenError) -> Failure {
+    use tollgate_store_postgres::OpenError;
+    let next = match error {
+        OpenError::Url(_) => "for example: url = \"postgres://tollgate:password@localhost/tollgate\"",
+        OpenError::Unreachable(_) => "check that the server runs, and that the user may create tables in the database",
+        OpenError::Unsafe(_) => "set fsync = on in postgresql.conf",
+        OpenError::Standby => "give the address of the primary",
+        OpenError::Newer => "start the release that wrote it, or a later one",
+        OpenError::Altered(_) | OpenError::Damaged(_) => "restore a backup; nothing was changed",
+    };
+    let kind = match error {
+        OpenError::Url(_) => Kind::Usage,
+        OpenError::Unreachable(_) => Kind::Unreachable,
+        _ => Kind::Failed,
+    };
+    Failure::new(kind, error.to_string()).next(next)
 }

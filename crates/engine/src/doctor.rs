@@ -1,7 +1,9 @@
-//! Does it all add up? Entries against balances, window by window; holds against what is held; sums by hour against entries.
+//! Does it all add up? Entries against balances, window by window; holds against what is held and against who owns them; sums by
+//! hour against entries.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::ledger::{Amounts, Balance, Counter, MoneyKind, Scope};
 use tollgate_domain::member::MemberId;
 use tollgate_domain::time::{WindowId, WindowKind, Windows, window_end, window_start};
@@ -54,6 +56,13 @@ pub enum Finding {
         /// What its hours sum to.
         rollups: Usd,
     },
+    /// A call is held as in flight that nobody owns: a reservation may be as old as its owner, and no older.
+    Orphan {
+        /// The generation.
+        row: GenerationRow,
+        /// When it was admitted.
+        admitted_at: Timestamp,
+    },
 }
 
 /// What was looked at, and what was found.
@@ -65,39 +74,127 @@ pub struct Report {
     pub corrections: u64,
     /// Balances.
     pub balances: usize,
-    /// Calls in flight, and those of them that nobody owns any more.
-    pub holds: usize,
-    /// What the entries of the account sum to.
+    /// Calls in flight, and when the oldest of them was admitted.
+    pub in_flight: (usize, Option<Timestamp>),
+    /// What was charged to the account for life, by its entries.
     pub charged: Amounts,
     /// What does not add up.
     pub findings: Vec<Finding>,
 }
 
-// `{only}` leaves out entries that are not in the balances yet.
-const ENTRIES: &str =
-    "SELECT e.key, e.workspace, k.creator, CAST(sum(e.credits) AS BIGINT), CAST(sum(e.byok) AS BIGINT)
-FROM (SELECT key, workspace, admitted_at, credits, byok FROM settlements{only}
-    UNION ALL SELECT key, workspace, admitted_at, credits, byok FROM corrections{only}) e
-    LEFT JOIN keys k ON k.id = e.key
-WHERE e.admitted_at >= ?1 AND e.admitted_at < ?2
-GROUP BY e.key, e.workspace, k.creator";
+impl Report {
+    /// Whether sums by hour are among what does not add up.
+    pub fn misses_hours(&self) -> bool {
+        self.findings.iter().any(|finding| matches!(finding, Finding::Rollup { .. }))
+    }
+}
 
-const ROLLUPS: &str = "SELECT key, CAST(sum(credits) AS BIGINT), CAST(sum(byok) AS BIGINT) FROM rollups GROUP BY key";
+/// A balance that does not add up: as it was found, and as its entries say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// Whose.
+    pub scope: Scope,
+    /// In the windows of the moment that was looked at.
+    pub found: Balance,
+    /// The same.
+    pub right: Balance,
+}
 
-const COUNTS: &str = "SELECT (SELECT count(*) FROM settlements), (SELECT count(*) FROM corrections)";
+/// What is looked at, as of one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Sighting {
+    /// The moment.
+    pub now: Timestamp,
+    /// How many settlements there are, and how many corrections: one row.
+    pub counts: Vec<Row>,
+    /// Counters of balances: `scope, id, kind, span, number, spent, held`, any number of rows each.
+    pub balances: Vec<Row>,
+    /// Calls whose holds are in those balances: `key, workspace, member, credits, byok, admitted_at`.
+    pub holds: Vec<Row>,
+    /// What the hours of each key sum to: `key, credits, byok`.
+    pub hours: Vec<Row>,
+    /// Calls in flight that nobody owns: `row, admitted_at`.
+    pub orphans: Vec<Row>,
+    /// Entries, summed up: rows of [`entries`], any number of them each.
+    pub entries: Vec<Row>,
+    /// Calls in flight, and when the oldest of them was admitted.
+    pub in_flight: (usize, Option<Timestamp>),
+}
 
 /// A question, with its values.
 pub type Question = (String, Vec<Value>);
+
+/// How many rows there are.
+pub const COUNTS: &str = "SELECT (SELECT count(*) FROM settlements), (SELECT count(*) FROM corrections)";
+
+/// See [`Sighting::hours`].
+pub const HOURS: &str = "SELECT key, CAST(sum(credits) AS BIGINT), CAST(sum(byok) AS BIGINT) FROM rollups GROUP BY key";
+
+/// The columns of settlements and corrections that [`entries`] sums up.
+pub const ENTRY: &str = "key, workspace, admitted_at, credits, byok";
+
+/// The query that sums up entries by whom they count for: for life, and in the three windows whose starts and ends are its first
+/// six values.
+pub fn entries(from: &str) -> String {
+    let sum = |window: &str| {
+        let of = |column| format!("CAST(sum({}) AS BIGINT)", window.replace("{}", column));
+        format!("{}, {}", of("e.credits"), of("e.byok"))
+    };
+    let within = |first: usize| {
+        sum(&format!("CASE WHEN e.admitted_at >= ?{first} AND e.admitted_at < ?{} THEN {{}} ELSE 0 END", first + 1))
+    };
+    format!(
+        "SELECT e.key, e.workspace, k.creator, {}, {}, {}, {}
+FROM ({from}) e LEFT JOIN keys k ON k.id = e.key
+GROUP BY e.key, e.workspace, k.creator",
+        sum("{}"),
+        within(1),
+        within(3),
+        within(5)
+    )
+}
+
+/// The first values of [`entries`]: the windows at `now`.
+pub fn spans(now: Timestamp) -> Vec<Value> {
+    let windows = Windows::at(now);
+    let span = |kind: &WindowKind| {
+        let from = window_start(*kind, windows.of(*kind)).map_or(i64::MIN, Timestamp::micros);
+        let end = window_end(*kind, now).map_or(i64::MAX, Timestamp::micros);
+        [Value::from(from), Value::from(end)]
+    };
+    WindowKind::ALL.iter().skip(1).flat_map(span).collect()
+}
+
+/// The query of what the sums by hour lack, and of what they have too much: rows of `rollups`, where any number is not 0. Of the
+/// settlements and corrections that these conditions leave.
+pub fn missing_hours(settlements: &str, corrections: &str) -> String {
+    const NUMBERS: [&str; 7] = ["requests", "prompt", "cached", "completion", "reasoning", "credits", "byok"];
+    let list = |each: &dyn Fn(&str) -> String, between| NUMBERS.map(each).join(between);
+    format!(
+        "SELECT hour, key, workspace, price, {}
+FROM (SELECT admitted_at / 3600000000 AS hour, key, workspace, price, 1 AS requests, coalesce(prompt, 0) AS prompt,
+        coalesce(cached, 0) AS cached, coalesce(completion, 0) AS completion, coalesce(reasoning, 0) AS reasoning, credits, byok
+    FROM settlements WHERE outcome <> 'released' AND {settlements}
+    UNION ALL SELECT c.admitted_at / 3600000000, c.key, c.workspace, s.price, 0, 0, 0, 0, 0, c.credits, c.byok
+    FROM corrections c JOIN settlements s ON s.row = c.row WHERE {corrections}
+    UNION ALL SELECT hour, key, workspace, price, {} FROM rollups) AS d
+GROUP BY hour, key, workspace, price HAVING {}",
+        list(&|name| format!("CAST(sum({name}) AS BIGINT)"), ", "),
+        list(&|name| format!("-{name}"), ", "),
+        list(&|name| format!("sum({name}) <> 0"), " OR "),
+    )
+}
 
 /// What entries sum to.
 #[derive(Default)]
 struct Sums(BTreeMap<Scope, Amounts>);
 
 impl Sums {
-    fn add(&mut self, rows: &[Row]) -> Result<(), Unreadable> {
+    /// Adds rows that begin with a key, its workspace and its creator, with the amounts that begin in this column.
+    fn add<'a>(&mut self, rows: impl IntoIterator<Item = &'a Row>, column: usize) -> Result<(), Unreadable> {
         for row in rows {
             let key = KeyId(row.get(0)?);
-            let amounts = amounts(row, 3)?;
+            let amounts = amounts(row, column)?;
             let member = row.get::<Option<i64>>(2)?.map(|id| Scope::Member(MemberId(id)));
             let scopes = [Scope::Account, Scope::Workspace(WorkspaceId(row.get(1)?)), Scope::Key(key)];
             for scope in scopes.into_iter().chain(member) {
@@ -120,87 +217,78 @@ fn amounts(row: &Row, column: usize) -> Result<Amounts, Unreadable> {
     Ok(Amounts { credits: Usd::from_nanos(row.get(column)?), byok: Usd::from_nanos(row.get(column + 1)?) })
 }
 
-/// Everything that is asked, of one moment: counts, balances, holds, sums by hour, then the entries of each window.
-pub fn questions((balances, holds, only): (&str, &str, &str), now: Timestamp) -> Vec<Question> {
-    let plain = [COUNTS, balances, holds, ROLLUPS].map(|sql| (sql.to_owned(), Vec::new()));
-    let windows = Windows::at(now);
-    let entries = WindowKind::ALL.into_iter().map(|kind| {
-        let from = window_start(kind, windows.of(kind));
-        let end = window_end(kind, now).map_or(i64::MAX, Timestamp::micros);
-        (ENTRIES.replace("{only}", only), vec![Value::from(from.map_or(i64::MIN, Timestamp::micros)), Value::from(end)])
-    });
-    plain.into_iter().chain(entries).collect()
-}
-
-/// What the answers come to: a report, and the balances as they should be.
-pub fn examine(
-    state: &State,
-    now: Timestamp,
-    answers: &[Vec<Row>],
-) -> Result<(Report, Vec<(Scope, Balance)>), Unreadable> {
-    let empty = Vec::new();
-    let answer = |place: usize| answers.get(place).unwrap_or(&empty);
-    let mut report = Report::default();
-    if let Some(counts) = answer(0).first() {
+/// What a sighting comes to: a report, and the balances that do not add up.
+///
+/// # Errors
+/// A row is not what it should be.
+pub fn examine(state: &State, sighting: &Sighting) -> Result<(Report, Vec<Wrong>), Unreadable> {
+    let mut report = Report { in_flight: sighting.in_flight, ..Report::default() };
+    if let Some(counts) = sighting.counts.first() {
         report.generations = counts.get::<i64>(0)?.unsigned_abs();
         report.corrections = counts.get::<i64>(1)?.unsigned_abs();
     }
-    let stored = stored(answer(1))?;
-    report.holds = answer(2).len();
-    let windows = Windows::at(now);
-    let mut held = Vec::new();
-    for window in WindowKind::ALL {
+    let stored = stored(&sighting.balances)?;
+    let windows = Windows::at(sighting.now);
+    let (mut held, mut entries) = (Vec::new(), Vec::new());
+    for (place, window) in WindowKind::ALL.into_iter().enumerate() {
         // What was held in an older window is no longer held in this one.
         let mut here = Vec::new();
-        for row in answer(2) {
+        for row in &sighting.holds {
             let admitted = Windows::at(Timestamp::from_micros(row.get(5)?));
-            here.extend((admitted.of(window) == windows.of(window)).then(|| row.clone()));
+            here.extend((admitted.of(window) == windows.of(window)).then_some(row));
         }
         let mut sums = Sums::default();
-        sums.add(&here)?;
+        sums.add(here, 3)?;
         held.push(sums);
-    }
-    let mut entries = Vec::new();
-    for (place, _) in WindowKind::ALL.into_iter().enumerate() {
         let mut sums = Sums::default();
-        sums.add(answer(place + 4))?;
+        sums.add(&sighting.entries, 3 + 2 * place)?;
         entries.push(sums);
     }
     let Some(for_life) = entries.first() else { return Ok((report, Vec::new())) };
     report.charged = for_life.0.get(&Scope::Account).copied().unwrap_or_default();
     // What was spent with a key that is gone is kept with its workspace and its member.
     let counts = |scope: &Scope| !matches!(scope, Scope::Key(key) if state.book.key(*key).is_none());
-    let scopes: std::collections::BTreeSet<Scope> =
-        stored.keys().chain(for_life.0.keys()).copied().filter(counts).collect();
+    let scopes: BTreeSet<Scope> = stored.keys().chain(for_life.0.keys()).copied().filter(counts).collect();
     report.balances = scopes.len();
-    let mut right = Vec::new();
+    let mut wrong = Vec::new();
     for scope in scopes {
-        let found = stored.get(&scope).cloned().unwrap_or_default();
-        let mut balance = Balance::default();
+        let stored = stored.get(&scope).cloned().unwrap_or_default();
+        let (mut found, mut right) = (Balance::default(), Balance::default());
         let before = report.findings.len();
         for kind in MoneyKind::ALL {
-            for (window, (sums, held)) in WindowKind::ALL.into_iter().zip(entries.iter().zip(&held)) {
-                let (spent, held) = (sums.of(scope, kind), held.of(scope, kind));
-                balance.put(kind, window, Counter { window: windows.of(window), spent, held });
-                let balance = found.spent(kind, window, &windows);
-                if balance != spent {
-                    report.findings.push(Finding::Spent { scope, kind, window, entries: spent, balance });
+            for (window, (sums, holds)) in WindowKind::ALL.into_iter().zip(entries.iter().zip(&held)) {
+                let id = windows.of(window);
+                let is = Counter {
+                    window: id,
+                    spent: stored.spent(kind, window, &windows),
+                    held: stored.held(kind, window, &windows),
+                };
+                let should = Counter { window: id, spent: sums.of(scope, kind), held: holds.of(scope, kind) };
+                found.put(kind, window, is);
+                right.put(kind, window, should);
+                if is.spent != should.spent {
+                    let (entries, balance) = (should.spent, is.spent);
+                    report.findings.push(Finding::Spent { scope, kind, window, entries, balance });
                 }
-                let balance = found.held(kind, window, &windows);
-                if balance != held {
-                    report.findings.push(Finding::Held { scope, kind, window, holds: held, balance });
+                if is.held != should.held {
+                    let (holds, balance) = (should.held, is.held);
+                    report.findings.push(Finding::Held { scope, kind, window, holds, balance });
                 }
             }
         }
         if report.findings.len() > before {
-            right.push((scope, balance));
+            wrong.push(Wrong { scope, found, right });
         }
     }
-    rollups(answer(3), for_life, &mut report)?;
-    Ok((report, right))
+    hours(&sighting.hours, for_life, &mut report)?;
+    for row in &sighting.orphans {
+        let (row, admitted_at) = (GenerationRow(row.get(0)?), Timestamp::from_micros(row.get(1)?));
+        report.findings.push(Finding::Orphan { row, admitted_at });
+    }
+    Ok((report, wrong))
 }
 
-fn rollups(rows: &[Row], entries: &Sums, report: &mut Report) -> Result<(), Unreadable> {
+fn hours(rows: &[Row], entries: &Sums, report: &mut Report) -> Result<(), Unreadable> {
     let mut by_key = BTreeMap::new();
     for row in rows {
         by_key.insert(KeyId(row.get(0)?), amounts(row, 1)?);
@@ -247,17 +335,8 @@ impl<G: Ground> Engine<G> {
     /// # Errors
     /// The database cannot be read.
     pub async fn examine(&self) -> Result<Report, StoreError> {
-        let now = self.look(crate::no_sums, |_, now| now).await?;
-        let answers = self.snapshot(questions(self.inspection(), now)).await?;
-        let examined = self.glance(|state, _| examine(state, now, &answers));
+        let sighting = self.sight().await?;
+        let examined = self.glance(|state, _| examine(state, &sighting));
         Ok(examined?.0)
-    }
-
-    /// The same, and writes balances that do not add up anew, as their entries say. What is reported is what was found.
-    ///
-    /// # Errors
-    /// The database cannot be read or written; nothing was changed.
-    pub async fn mend(&self) -> Result<Report, StoreError> {
-        self.mend_with(examine).await
     }
 }

@@ -11,6 +11,7 @@ use tollgate_store::{
     Act, AdjustRefused, Admission, GenerationRecord, Ledger, Raise, Reserve, Settled, Settlement, StoreError,
 };
 
+use crate::doctor::{Report, Sighting};
 use crate::generations::{self, Found};
 use crate::state::State;
 use crate::value::{Row, Value};
@@ -31,10 +32,6 @@ pub const fn statement(sql: &'static str, values: Vec<Value>) -> Statement {
 
 /// What `act` of [`Ground::change`] comes to: a value and what to write, or a refusal that changed nothing.
 pub type Changed<T, R> = Result<(T, Vec<Statement>), R>;
-
-/// What an examination comes to: a report, and balances as they should be.
-pub type Examined =
-    Result<(crate::doctor::Report, Vec<(Scope, tollgate_domain::ledger::Balance)>), crate::value::Unreadable>;
 
 /// A correction of a charge, as it is written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,21 +91,11 @@ pub trait Ground: Send + Sync + 'static {
         spender: tollgate_domain::ledger::Spender,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Asks several questions of one moment, in which everything that was decided is in the database.
-    fn snapshot(
-        &self,
-        questions: Vec<crate::doctor::Question>,
-    ) -> impl Future<Output = Result<Vec<Vec<Row>>, StoreError>> + Send;
+    /// What [`crate::doctor`] looks at, as of one moment.
+    fn sight(&self) -> impl Future<Output = Result<Sighting, StoreError>> + Send;
 
-    /// The queries of balances and of holds that [`crate::doctor`] reads, and which entries are in those balances.
-    fn inspection(&self) -> (&'static str, &'static str, &'static str);
-
-    /// Asks [`crate::doctor::questions`] while nobody changes anything, and puts the balances that `examine` names in the place of
-    /// what is stored.
-    fn mend_with(
-        &self,
-        examine: impl FnOnce(&State, Timestamp, &[Vec<Row>]) -> Examined + Send,
-    ) -> impl Future<Output = Result<crate::doctor::Report, StoreError>> + Send;
+    /// Puts balances and sums by hour right that do not add up, as their entries say. What is reported is what was found.
+    fn mend(&self) -> impl Future<Output = Result<Report, StoreError>> + Send;
 
     /// Takes the clock as it is, also where it went back.
     fn accept_clock(&self) -> impl Future<Output = Result<Timestamp, StoreError>> + Send;

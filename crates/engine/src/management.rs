@@ -32,6 +32,10 @@ pub const VAULT: &str = "vault";
 /// The name under which it is kept that admission is closed.
 pub const CLOSED: &str = "closed";
 
+/// The name under which the clock is kept that was last accepted, where several nodes must hear of it: microseconds since 1970 UTC,
+/// eight bytes, the highest first.
+pub const CLOCK: &str = "clock";
+
 /// The management keys.
 pub const SOURCE: Source =
     Source { table: "management_keys", columns: rows::MANAGEMENT_KEY_COLUMNS, but: None, put, remove: kept };
@@ -40,7 +44,7 @@ pub const SOURCE: Source =
 pub const META: Source = Source {
     table: "meta",
     columns: "name, value",
-    but: Some("name NOT IN ('vault', 'closed')"),
+    but: Some("name NOT IN ('vault', 'closed', 'clock')"),
     put: put_meta,
     remove: remove_meta,
 };
@@ -60,6 +64,7 @@ fn put_meta(state: &mut State, row: &Row, _: Timestamp) -> Result<(), Unreadable
     match row.get::<String>(0)?.as_str() {
         VAULT => state.vault = Some(row.get(1)?),
         CLOSED => state.closed = true,
+        CLOCK => state.accept_clock(Timestamp::from_micros(i64::from_be_bytes(row.get(1)?))),
         _ => {}
     }
     Ok(())
@@ -76,6 +81,16 @@ impl State {
     /// [`StoreError::Closed`].
     pub fn check_open(&self) -> Result<(), StoreError> {
         if self.closed { Err(StoreError::Closed) } else { Ok(()) }
+    }
+
+    /// The clock that was last accepted as it is.
+    pub const fn accepted_clock(&self) -> Option<Timestamp> {
+        self.accepted_clock
+    }
+
+    /// Notes that the clock is accepted as it is.
+    pub const fn accept_clock(&mut self, at: Timestamp) {
+        self.accepted_clock = Some(at);
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use foldhash::HashMap;
-use tollgate_domain::KeyHash;
 use tollgate_domain::guardrail::Assignment;
 use tollgate_domain::key::{KeyId, ManagementKey};
 use tollgate_domain::ledger::{Book, Scope};
@@ -11,6 +10,7 @@ use tollgate_domain::member::{Member, MemberId, Membership};
 use tollgate_domain::model::PriceVersion;
 use tollgate_domain::oauth::{AuthCode, CodeHash};
 use tollgate_domain::workspace::WorkspaceId;
+use tollgate_domain::{KeyHash, Timestamp};
 use uuid::Uuid;
 
 use crate::credentials::Credentials;
@@ -45,6 +45,8 @@ pub struct State {
     pub(crate) vault: Option<[u8; 16]>,
     /// Whether this is a copy whose admission is closed.
     pub(crate) closed: bool,
+    /// The clock that was last accepted as it is.
+    pub(crate) accepted_clock: Option<Timestamp>,
 }
 
 impl State {

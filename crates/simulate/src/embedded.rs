@@ -74,6 +74,7 @@ impl Disk {
             durability: Durability::Process,
             clock,
             seed,
+            token: [8; 32],
             refuse_commits: Some(Arc::clone(&self.refuse)),
         };
         open_on(connection, options).map_err(|error| error.to_string())

@@ -3,18 +3,16 @@
 use std::sync::LazyLock;
 
 use tollgate_domain::generation::GenerationRow;
-use tollgate_domain::ledger::{Balance, Counter, MoneyKind, Scope, Spender};
-use tollgate_domain::time::WindowKind;
+use tollgate_domain::ledger::{Scope, Spender};
 use tollgate_domain::{IdCipher, Timestamp};
-use tollgate_engine::doctor::{Question, Report, questions};
+use tollgate_engine::doctor::{Report, Sighting};
 use tollgate_engine::{
-    Changed, Corrected, Examined, FOUND_COLUMNS, Found, Ground, GuardedClock, Row, State, Statement, Value, released,
-    scope_columns, statement,
+    CLOCK, Changed, Corrected, FOUND_COLUMNS, Found, Ground, Row, State, Statement, Value, released, statement,
 };
 use tollgate_store::{Admission, Raise, Reserve, Settled, Settlement, StoreError};
 
 use crate::batch::{Answer, Intent, share};
-use crate::node::{Live, Node, answered, unavailable};
+use crate::node::{Live, Node, Undone, answered, unavailable};
 use crate::seam::{Broken, Change, Committed, Database};
 
 static FIND: LazyLock<String> = LazyLock::new(|| {
@@ -46,7 +44,7 @@ impl<D: Database> Drop for Undecided<'_, D> {
 
 /// A node that knows of a change which is not written yet: whoever looks meanwhile learns anew. Dropped before it is written,
 /// the node forgets everything. Where it was learnt anew before that, it is right already.
-struct Acting<'a, D: Database> {
+pub(crate) struct Acting<'a, D: Database> {
     node: &'a Node<D>,
     /// The version that the change was made to.
     known: i64,
@@ -55,7 +53,7 @@ struct Acting<'a, D: Database> {
 
 impl<'a, D: Database> Acting<'a, D> {
     /// From now on, and until it is told, this node cannot say what is so.
-    fn begin(node: &'a Node<D>, live: &mut Live) -> Self {
+    pub(crate) fn begin(node: &'a Node<D>, live: &mut Live) -> Self {
         let known = std::mem::take(&mut live.version);
         live.acting = true;
         live.edition = live.edition.wrapping_add(1);
@@ -69,7 +67,7 @@ impl<'a, D: Database> Acting<'a, D> {
     }
 
     /// There is none.
-    fn undone<T>(self, answer: T) -> T {
+    pub(crate) fn undone<T>(self, answer: T) -> T {
         let version = self.known;
         self.known_to_be(version);
         answer
@@ -101,7 +99,7 @@ impl<D: Database> Drop for Acting<'_, D> {
 
 impl<D: Database> Node<D> {
     /// Learns everything that is known to whoever changes it: the time of the change, and the version.
-    async fn keep_up(&self, change: &mut D::Change) -> Result<(Timestamp, i64), StoreError> {
+    pub(crate) async fn keep_up(&self, change: &mut D::Change) -> Result<(Timestamp, i64), StoreError> {
         loop {
             let known = self.shared.live.lock().version;
             let news = change.news(known).await.map_err(unavailable)?;
@@ -118,7 +116,7 @@ impl<D: Database> Node<D> {
         }
     }
 
-    async fn end_change(
+    pub(crate) async fn end_change(
         &self,
         change: D::Change,
         statements: Vec<Statement>,
@@ -265,57 +263,37 @@ impl<D: Database> Ground for Node<D> {
     }
 
     async fn charge(&self, settlement: Settlement, spender: Spender) -> Result<(), StoreError> {
-        answered(self.push(Intent::Charge(Box::new(settlement), spender)).await).map(|_| ())
+        answered(self.push(Intent::Charge(Box::new(settlement), spender)).await).map(|_| ()).map_err(StoreError::from)
     }
 
-    async fn snapshot(&self, questions: Vec<Question>) -> Result<Vec<Vec<Row>>, StoreError> {
-        self.shared.database.snapshot(questions).await.map_err(unavailable)
+    async fn sight(&self) -> Result<Sighting, StoreError> {
+        self.look_at_all().await.map(|(sighting, _)| sighting)
     }
 
-    fn inspection(&self) -> (&'static str, &'static str, &'static str) {
-        (STORED_BALANCES, HELD, "")
-    }
-
-    async fn mend_with(
-        &self,
-        examine: impl FnOnce(&State, Timestamp, &[Vec<Row>]) -> Examined + Send,
-    ) -> Result<Report, StoreError> {
-        let mut change = self.shared.database.change().await.map_err(unavailable)?;
-        let (now, _) = self.keep_up(&mut change).await?;
-        let mut answers = Vec::new();
-        for (sql, values) in questions(self.inspection(), now) {
-            answers.push(change.query(&sql, values).await.map_err(unavailable)?);
-        }
-        let (acting, examined) = loop {
-            let (_, version) = self.keep_up(&mut change).await?;
-            let mut live = self.shared.live.lock();
-            if live.version == version {
-                let acting = Acting::begin(self, &mut live);
-                break (acting, examine(&live.state, now, &answers));
-            }
-        };
-        let (report, right) = examined?;
-        if right.is_empty() {
-            return Ok(acting.undone(report));
-        }
-        let statements = right.iter().flat_map(|(scope, balance)| rewritten(*scope, balance)).collect();
-        self.end_change(change, statements, acting).await?;
-        Ok(report)
+    async fn mend(&self) -> Result<Report, StoreError> {
+        self.put_right().await
     }
 
     async fn accept_clock(&self) -> Result<Timestamp, StoreError> {
         let mut change = self.shared.database.change().await.map_err(unavailable)?;
+        // By itself: what any node saw may be what is to be forgotten.
+        let told = change.query("SELECT ledger_clock()", Vec::new()).await.map_err(unavailable)?;
+        let micros: i64 = told.first().map_or(Ok(0), |row| row.get(0))?;
+        let now = Timestamp::from_micros(micros);
         let acting = loop {
             let (_, version) = self.keep_up(&mut change).await?;
             let mut live = self.shared.live.lock();
             if live.version == version {
-                break Acting::begin(self, &mut live);
+                let acting = Acting::begin(self, &mut live);
+                live.state.accept_clock(now);
+                break acting;
             }
         };
-        let accept = statement("UPDATE nodes SET seen = ledger_clock()", Vec::new());
-        self.end_change(change, vec![accept], acting).await?;
-        let now = self.shared.database.glimpse(&[]).await.map_err(unavailable)?.now;
-        self.shared.live.lock().clock = GuardedClock::new(now);
+        // Every node hears of it with what else management changed.
+        let seen = statement("UPDATE nodes SET seen = ?1", vec![Value::from(micros)]);
+        let told = statement(ACCEPT_CLOCK, vec![Value::from(CLOCK), Value::from(micros.to_be_bytes().to_vec())]);
+        self.end_change(change, vec![seen, told], acting).await?;
+        self.shared.live.lock().believe();
         Ok(now)
     }
 
@@ -335,11 +313,17 @@ impl<D: Database> Ground for Node<D> {
         if self.shared.live.lock().ended_early.contains(&want.row) {
             return Err(StoreError::Uncertain);
         }
-        let answer = self.push(Intent::Reserve(want));
         let mut undecided = Undecided { node: self, want: Some(want) };
-        let admission = match self.hurried(answer).await? {
-            Answer::Admission(admission) => admission,
-            other => return Err(mismatch(&other)),
+        let admission = match self.hurried(Intent::Reserve(want)).await {
+            Ok(Answer::Admission(admission)) => admission,
+            Ok(other) => return Err(mismatch(&other)),
+            Err(undone) => {
+                if !undone.perhaps {
+                    undecided.want = None;
+                    self.forget_spender(want.row);
+                }
+                return Err(undone.error);
+            }
         };
         // What was refused holds nothing, and what was granted is the caller's to end.
         undecided.want = None;
@@ -351,7 +335,7 @@ impl<D: Database> Ground for Node<D> {
 
     async fn raise(&self, raise: Raise) -> Result<bool, StoreError> {
         let Some(spender) = self.spender_of(raise.row) else { return Ok(false) };
-        match self.hurried(self.push(Intent::Raise(raise, spender))).await? {
+        match self.hurried(Intent::Raise(raise, spender)).await? {
             Answer::Raised(raised) => Ok(raised),
             other => Err(mismatch(&other)),
         }
@@ -364,7 +348,7 @@ impl<D: Database> Ground for Node<D> {
         match answered(self.push(Intent::Settle(Box::new(settlement), spender)).await) {
             Ok(Answer::Settled(settled)) => Ok(settled),
             Ok(other) => Err(mismatch(&other)),
-            Err(error) => {
+            Err(Undone { error, .. }) => {
                 if matches!(error, StoreError::Corrupt(_)) {
                     self.shared.live.lock().ended_early.insert(row);
                 }
@@ -378,40 +362,17 @@ impl<D: Database> Ground for Node<D> {
             return Err(StoreError::Unavailable(trouble));
         }
         let glimpse = self.shared.database.glimpse(&[]).await.map_err(unavailable)?;
+        if self.shared.live.lock().version < glimpse.version {
+            // The clock may have been accepted.
+            self.catch_up().await?;
+        }
         let mut live = self.shared.live.lock();
         self.time(&mut live, glimpse.now).map(|_| ()).map_err(|jump_seconds| StoreError::ClockJumped { jump_seconds })
     }
 }
 
-const STORED_BALANCES: &str = "SELECT scope, id, CASE WHEN place <= 4 THEN 'credits' ELSE 'byok' END,
-    (ARRAY['lifetime', 'daily', 'weekly', 'monthly'])[(place - 1) % 4 + 1], u.number, u.spent, u.held
-FROM balances, unnest(number, spent, held) WITH ORDINALITY AS u (number, spent, held, place)";
-
-const HELD: &str = "SELECT key, workspace, member, credits, byok, admitted_at FROM holds";
-
-/// A balance in one row, and nothing in the rows of the nodes.
-fn rewritten(scope: Scope, balance: &Balance) -> [Statement; 2] {
-    let (word, id) = scope_columns(scope);
-    let counters =
-        || MoneyKind::ALL.into_iter().flat_map(|kind| WindowKind::ALL.map(|window| balance.counter(kind, window)));
-    let array = |read: fn(Counter) -> i64| {
-        let numbers: Vec<String> = counters().map(|counter| read(counter).to_string()).collect();
-        Value::from(format!("{{{}}}", numbers.join(",")))
-    };
-    let whose = || vec![Value::from(word), Value::from(id)];
-    let mut values = whose();
-    values.extend([
-        array(|counter| counter.window.0),
-        array(|counter| counter.spent.nanos()),
-        array(|counter| counter.held.nanos()),
-    ]);
-    let nothing = "UPDATE balances SET number = DEFAULT, spent = DEFAULT, held = DEFAULT
-WHERE scope = ?1 AND id = ?2 AND node <> 0";
-    let all = "INSERT INTO balances (scope, id, node, number, spent, held)
-VALUES (?1, ?2, 0, CAST(CAST(?3 AS TEXT) AS BIGINT[]), CAST(CAST(?4 AS TEXT) AS BIGINT[]), CAST(CAST(?5 AS TEXT) AS BIGINT[]))
-ON CONFLICT (scope, id, node) DO UPDATE SET number = excluded.number, spent = excluded.spent, held = excluded.held";
-    [statement(nothing, whose()), statement(all, values)]
-}
+const ACCEPT_CLOCK: &str = "INSERT INTO meta (name, value) VALUES (?1, ?2)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
 fn mismatch(answer: &Answer) -> StoreError {
     match answer {

@@ -66,6 +66,7 @@ impl<D: Database> Node<D> {
 
     /// Asks for the time and the version, and what changed since.
     async fn look_around(&self) -> Result<(), tollgate_store::StoreError> {
+        self.probe().await?;
         let glimpse = self.shared.database.glimpse(&[]).await?;
         let behind = {
             let mut live = self.shared.live.lock();

@@ -11,6 +11,7 @@ mod ground;
 mod lease;
 mod node;
 pub mod seam;
+mod sight;
 mod sql;
 
 use std::sync::Arc;

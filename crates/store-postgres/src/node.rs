@@ -27,7 +27,21 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long a call waits for its reservation before it is refused.
 const RESERVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-type Done = Result<Answer, StoreError>;
+type Done = Result<Answer, Undone>;
+
+/// Why an intent has no answer.
+#[derive(Debug)]
+pub struct Undone {
+    pub error: StoreError,
+    /// Whether it may be in the database all the same, now or later.
+    pub perhaps: bool,
+}
+
+impl From<Undone> for StoreError {
+    fn from(undone: Undone) -> Self {
+        undone.error
+    }
+}
 
 #[derive(Debug)]
 struct Item {
@@ -57,6 +71,8 @@ pub struct Live {
     attended: bool,
     /// Why the last batch could not be done.
     trouble: Option<String>,
+    /// The clock that was last accepted, by whichever node.
+    accepted: Option<Timestamp>,
     closed: bool,
     /// Other nodes, each with the count that it was seen at, and since when.
     pub watched: HashMap<(Identity, i64), Duration>,
@@ -84,7 +100,21 @@ impl Live {
         }
         self.version = news.version;
         self.edition = self.edition.wrapping_add(1);
+        self.believe();
         Ok(())
+    }
+
+    /// Goes on from the clock that somebody accepted, unless this node does already.
+    pub fn believe(&mut self) {
+        let accepted = self.state.accepted_clock();
+        if let Some(at) = accepted.filter(|_| self.accepted != accepted) {
+            // A node that has seen no time yet takes it as it is anyway.
+            if self.clock.seen() > Timestamp::default() {
+                tracing::warn!(clock = %at, "the clock was accepted as it is");
+                self.clock = GuardedClock::new(at);
+            }
+            self.accepted = accepted;
+        }
     }
 
     /// Forgets what management knows: it is not known whether it is so.
@@ -115,6 +145,8 @@ pub struct Shared<D> {
     idle: Notify,
     /// Told whenever a change of this node is known to be written, or not.
     pub acted: Notify,
+    /// Held by whoever registers anew.
+    registering: tokio::sync::Mutex<()>,
 }
 
 /// A node on a database.
@@ -148,6 +180,7 @@ impl<D: Database> Node<D> {
             queue: Vec::new(),
             attended: false,
             trouble: None,
+            accepted: None,
             closed: false,
             watched: HashMap::default(),
         };
@@ -158,6 +191,7 @@ impl<D: Database> Node<D> {
                 clock,
                 idle: Notify::new(),
                 acted: Notify::new(),
+                registering: tokio::sync::Mutex::default(),
             }),
         };
         node.catch_up().await?;
@@ -300,9 +334,7 @@ impl<D: Database> Node<D> {
         while !batch.is_empty() && !self.shared.live.lock().closed {
             let why = match self.attempt(&mut batch).await {
                 Ok(Attempt::Answered) => {
-                    if self.shared.live.lock().trouble.take().is_some() {
-                        tracing::info!("the database can be written again; admission is open");
-                    }
+                    self.recovered();
                     return;
                 }
                 Ok(Attempt::Again) => continue,
@@ -336,7 +368,8 @@ impl<D: Database> Node<D> {
             for item in items.iter_mut().filter(|item| item.intent.is_impatient()) {
                 if let Some(waiter) = item.waiter.take() {
                     // A waiter that left does not mind. Whatever became of it is undone by the release that follows.
-                    let _ = waiter.send(Err(StoreError::Unavailable(why.to_owned())));
+                    let error = StoreError::Unavailable(why.to_owned());
+                    let _ = waiter.send(Err(Undone { error, perhaps: item.tried }));
                 }
             }
             items.retain(|item| !item.intent.is_impatient());
@@ -349,9 +382,10 @@ impl<D: Database> Node<D> {
             let second = batch.split_off(batch.len() / 2);
             return Some(std::mem::replace(batch, second));
         }
-        for waiter in batch.drain(..).filter_map(|item| item.waiter) {
+        for item in batch.drain(..) {
+            let undone = Undone { error: StoreError::Corrupt(why.to_owned()), perhaps: item.tried };
             // A waiter that left does not mind.
-            let _ = waiter.send(Err(StoreError::Corrupt(why.to_owned())));
+            let _ = item.waiter.map(|waiter| waiter.send(Err(undone)));
         }
         tracing::error!(error = why, "an intent cannot be written and is dropped; its hold stays until its node ends");
         None
@@ -434,7 +468,7 @@ impl<D: Database> Node<D> {
             if let Some(waiter) = item.waiter.take() {
                 // A waiter that left does not mind.
                 let _ = waiter.send(match answer {
-                    Answer::Fault(fault) => Err(fault),
+                    Answer::Fault(error) => Err(Undone { error, perhaps: item.tried }),
                     answer => Ok(answer),
                 });
             }
@@ -444,6 +478,7 @@ impl<D: Database> Node<D> {
 
     /// The lease was taken: what this node held is booked as lost. It goes on as another.
     async fn begin_anew(&self, before: Identity) -> Result<(), String> {
+        let _alone = self.shared.registering.lock().await;
         if self.shared.live.lock().identity != before {
             return Ok(());
         }
@@ -483,11 +518,38 @@ impl<D: Database> Node<D> {
         }
     }
 
-    /// Waits for an answer no longer than a call waits for its reservation.
-    pub(crate) async fn hurried(&self, answer: oneshot::Receiver<Done>) -> Done {
-        match timeout(RESERVE_TIMEOUT, answer).await {
+    /// Pushes what a call waits for, and waits no longer than a call does. While the database cannot be written it is refused at
+    /// once: what is pushed then would only wait for the next failure.
+    pub(crate) async fn hurried(&self, intent: Intent) -> Done {
+        if let Some(why) = self.trouble() {
+            return Err(Undone { error: StoreError::Unavailable(why), perhaps: false });
+        }
+        match timeout(RESERVE_TIMEOUT, self.push(intent)).await {
             Ok(answer) => answered(answer),
-            Err(_) => Err(StoreError::Unavailable("the database did not answer in time".to_owned())),
+            Err(_) => {
+                let error = StoreError::Unavailable("the database did not answer in time".to_owned());
+                Err(Undone { error, perhaps: true })
+            }
+        }
+    }
+
+    /// Writes something small where the last batch could not be written and nothing waits to be tried again: nobody else would
+    /// notice that the database is back.
+    pub(crate) async fn probe(&self) -> Result<(), StoreError> {
+        let idle = {
+            let live = self.shared.live.lock();
+            live.trouble.is_some() && !live.attended
+        };
+        if idle {
+            self.renew().await?;
+            self.recovered();
+        }
+        Ok(())
+    }
+
+    fn recovered(&self) {
+        if self.shared.live.lock().trouble.take().is_some() {
+            tracing::info!("the database can be written again; admission is open");
         }
     }
 
@@ -516,7 +578,10 @@ enum Attempt {
 
 /// What became of an intent whose answer was waited for.
 pub fn answered(answer: Result<Done, oneshot::error::RecvError>) -> Done {
-    answer.unwrap_or_else(|_| Err(StoreError::Unavailable("the ledger is shutting down".to_owned())))
+    answer.unwrap_or_else(|_| {
+        let error = StoreError::Unavailable("the ledger is shutting down".to_owned());
+        Err(Undone { error, perhaps: true })
+    })
 }
 
 pub fn unavailable(Broken(why): Broken) -> StoreError {

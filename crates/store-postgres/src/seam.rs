@@ -208,7 +208,7 @@ pub trait Change: Send {
         shares: &[(Scope, Share)],
     ) -> impl Future<Output = Result<(), Broken>> + Send;
 
-    /// Writes and commits it, as the version after the newest. `told` says whether other nodes need to know.
+    /// Writes and commits it, as the version after the newest, and tells the other nodes.
     fn commit(self, statements: Vec<Statement>) -> impl Future<Output = Committed> + Send;
 }
 

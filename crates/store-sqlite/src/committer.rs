@@ -34,6 +34,17 @@ const GATHER_PART: u32 = 8;
 /// and no longer than this.
 const GATHER_MAX: Duration = Duration::from_micros(400);
 
+/// Whether a copy of the database is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Copying {
+    #[default]
+    No,
+    /// Somebody waits to make one: nobody else begins to commit.
+    Wanted,
+    /// Whoever makes it commits meanwhile.
+    UnderWay,
+}
+
 /// How a waiter learns that its record is durable.
 #[derive(Debug)]
 struct Waiter {
@@ -53,14 +64,25 @@ struct Item {
 }
 
 /// The queue of records. Lives under the lock that decides, so that its order is the order of decisions.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Queue {
     items: Vec<Item>,
     /// Whether somebody is committing, or is about to.
     attended: bool,
-    /// Whether a copy is being made, whose maker commits meanwhile.
-    lent: bool,
+    copying: Copying,
+    /// What others would read from the database while it is lent.
+    errands: Vec<Errand>,
     closing: bool,
+}
+
+/// Something that whoever makes a copy does for another, between two handfuls of pages.
+type Errand = Box<dyn FnOnce(&Connection) + Send>;
+
+impl Queue {
+    /// Whether whoever has something to write may do it.
+    fn free(&self) -> bool {
+        self.copying == Copying::No
+    }
 }
 
 /// A ticket for a record in the queue.
@@ -153,16 +175,16 @@ impl<S: HoldsQueue> Committer<S> {
     fn take_lead(&self) -> bool {
         let mut state = self.state.lock();
         let queue = state.queue();
-        let lead = !queue.attended && !queue.lent && !queue.items.is_empty();
+        let lead = !queue.attended && queue.free() && !queue.items.is_empty();
         queue.attended |= lead;
         lead
     }
 
-    /// Stops leading, if nothing is left to write.
+    /// Stops leading, if nothing is left to write, or another is to write it.
     fn leave_lead(&self) -> bool {
         let mut state = self.state.lock();
         let queue = state.queue();
-        queue.attended = !queue.items.is_empty();
+        queue.attended = !queue.items.is_empty() && queue.free();
         !queue.attended
     }
 
@@ -222,41 +244,84 @@ impl<S: HoldsQueue> Committer<S> {
         self.tell(group, written)
     }
 
+    /// Reads from the database; `None` where it is closed. Blocks its thread until its turn comes.
+    pub fn read<T: Send + 'static>(&self, query: impl FnOnce(&Connection) -> T + Send + 'static) -> Option<T> {
+        let (answer, answered) = std::sync::mpsc::sync_channel(1);
+        {
+            let mut state = self.state.lock();
+            let queue = state.queue();
+            if queue.copying == Copying::UnderWay {
+                queue.errands.push(Box::new(move |connection| {
+                    // Whoever asked may have left.
+                    let _ = answer.send(query(connection));
+                }));
+                drop(state);
+                return answered.recv().ok();
+            }
+        }
+        self.connection.lock().as_ref().map(query)
+    }
+
     /// Copies the database page by page, and writes what queues up meanwhile between two handfuls of pages: the copy follows.
-    /// `step` is asked with the pages that are left and those there are. Blocks its thread for as long as it takes.
+    /// `step` is told the pages that are left and those there are, and says whether to go on. Blocks its thread for as long as it
+    /// takes.
     ///
     /// # Errors
     /// The copy could not be made; the database is as it was.
-    pub fn copy(self: &Arc<Self>, to: &mut Connection, mut step: impl FnMut(i32, i32)) -> Result<(), String> {
-        while !self.borrow() {
-            std::thread::sleep(BORROW_PAUSE);
-        }
-        let copied = self.copy_borrowed(to, &mut step);
-        self.state.lock().queue().lent = false;
-        self.attend();
-        copied
+    pub fn copy(self: &Arc<Self>, to: &mut Connection, mut step: impl FnMut(i32, i32) -> bool) -> Result<(), String> {
+        let _lent = self.borrow()?;
+        self.copy_borrowed(to, &mut step)
     }
 
     /// Keeps others from committing, once nobody does.
-    fn borrow(&self) -> bool {
-        let mut state = self.state.lock();
-        let queue = state.queue();
-        let free = !queue.attended && !queue.lent;
-        queue.lent |= free;
-        free
+    fn borrow(self: &Arc<Self>) -> Result<Lent<'_, S>, String> {
+        loop {
+            {
+                let mut state = self.state.lock();
+                let queue = state.queue();
+                if queue.copying != Copying::UnderWay && !queue.attended {
+                    queue.copying = Copying::UnderWay;
+                    return Ok(Lent(self));
+                }
+                if queue.copying == Copying::No {
+                    queue.copying = Copying::Wanted;
+                }
+                if self.stalled() || queue.closing {
+                    if queue.copying == Copying::Wanted {
+                        queue.copying = Copying::No;
+                    }
+                    drop(state);
+                    self.attend();
+                    return Err("the disk refuses writes".to_owned());
+                }
+            }
+            std::thread::sleep(BORROW_PAUSE);
+        }
     }
 
-    fn copy_borrowed(&self, to: &mut Connection, step: &mut impl FnMut(i32, i32)) -> Result<(), String> {
+    /// Does what others would read.
+    fn run_errands(&self, connection: &Connection) {
+        let errands = std::mem::take(&mut self.state.lock().queue().errands);
+        for errand in errands {
+            errand(connection);
+        }
+    }
+
+    fn copy_borrowed(&self, to: &mut Connection, step: &mut impl FnMut(i32, i32) -> bool) -> Result<(), String> {
         let connection = self.connection.lock();
         let Some(connection) = connection.as_ref() else { return Err("the database is closed".to_owned()) };
         let backup = Backup::new(connection, to).map_err(|error| error.to_string())?;
         loop {
             let more = backup.step(PAGES_A_STEP).map_err(|error| error.to_string())?;
             let progress = backup.progress();
-            step(progress.remaining, progress.pagecount);
+            let on = step(progress.remaining, progress.pagecount);
             if matches!(more, StepResult::Done) {
                 return Ok(());
             }
+            if !on {
+                return Err("nobody waits for it any more".to_owned());
+            }
+            self.run_errands(connection);
             let mut group = std::mem::take(&mut self.state.lock().queue().items);
             if group.is_empty() {
                 continue;
@@ -305,6 +370,28 @@ impl<S: HoldsQueue> Committer<S> {
     }
 }
 
+/// The right to commit, for whoever makes a copy. Dropped, it goes back, and what waited is done.
+struct Lent<'a, S: HoldsQueue>(&'a Arc<Committer<S>>);
+
+impl<S: HoldsQueue> Drop for Lent<'_, S> {
+    fn drop(&mut self) {
+        let connection = self.0.connection.lock();
+        let errands = {
+            let mut state = self.0.state.lock();
+            let queue = state.queue();
+            queue.copying = Copying::No;
+            std::mem::take(&mut queue.errands)
+        };
+        if let Some(connection) = connection.as_ref() {
+            for errand in errands {
+                errand(connection);
+            }
+        }
+        drop(connection);
+        self.0.attend();
+    }
+}
+
 /// A leader that has not begun: dropped, it hands over to a task.
 struct Handover<'a, S: HoldsQueue>(Option<&'a Arc<Committer<S>>>);
 
@@ -326,14 +413,14 @@ fn write_loop<S: HoldsQueue>(weak: &Weak<Committer<S>>) {
             // With a slow disk, a group that leaves without them makes them wait for two flushes.
             std::thread::sleep(std::mem::take(&mut gather));
             let mut state = committer.state.lock();
-            if state.queue().items.is_empty() || state.queue().lent {
-                if state.queue().closing && !state.queue().lent {
+            if state.queue().items.is_empty() || !state.queue().free() {
+                if state.queue().closing && state.queue().free() {
                     return;
                 }
                 // The time limit lets the thread notice that nobody holds the committer any more.
                 committer.wake.wait_for(&mut state, RETRY_PAUSE_MAX);
             }
-            if state.queue().lent {
+            if !state.queue().free() {
                 continue;
             }
             group = std::mem::take(&mut state.queue().items);

@@ -1,7 +1,6 @@
 //! Opening the database, and the state that everything else shares.
 
 use std::ops::{Deref, DerefMut};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -9,7 +8,7 @@ use std::time::Duration;
 
 use foldhash::HashMap;
 use parking_lot::{Mutex, MutexGuard};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::key::KeyId;
 use tollgate_domain::{IdCipher, Timestamp};
@@ -17,10 +16,8 @@ use tollgate_engine::{Engine, GuardedClock, Rollups, State, Unreadable};
 use tollgate_store::{Clock, StoreError};
 
 use crate::committer::{Committer, HoldsQueue, Queue, Stalled, Ticket};
-use crate::record::{Record, SET_META};
-
-/// The file that a process opened and did not close.
-const RUNNING: &str = "SELECT value FROM meta WHERE name = 'running'";
+use crate::record::Record;
+use crate::{migrate, owner};
 
 /// Statements that stay prepared.
 const STATEMENTS_MAX: usize = 64;
@@ -48,6 +45,8 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Random bytes, used once in the life of a database: for its ids.
     pub seed: [u8; 32],
+    /// Random bytes of this start, by which a copy of the file is told from the original.
+    pub token: [u8; 32],
     /// While true every commit fails as on a broken disk. For tests of what happens then.
     pub refuse_commits: Option<Arc<AtomicBool>>,
 }
@@ -153,8 +152,10 @@ pub struct Embedded {
     /// Held by whoever corrects a charge.
     pub(crate) correcting: Arc<tokio::sync::Mutex<()>>,
     pub(crate) clock: Arc<dyn Clock>,
-    /// Whether there is no disk to wait for.
-    in_memory: bool,
+    /// Where it is; `None` in memory, where there is no disk to wait for.
+    path: Option<PathBuf>,
+    /// The first row of this start: what is below has ended.
+    pub(crate) began_at_row: i64,
 }
 
 /// Opens the database, recovers what the last process left, and starts to write.
@@ -163,18 +164,11 @@ pub struct Embedded {
 /// [`OpenError`]; nothing was changed unless the database was opened.
 pub fn open(options: Options) -> Result<SqliteStore, OpenError> {
     let path = options.path.clone();
+    let own = owner::token_without_log(&path);
     let mut connection = connect(&path, options.durability)?;
-    let inode = i64::try_from(std::fs::metadata(&path)?.ino()).unwrap_or(i64::MAX);
-    if crate::migrate::is_migrated(&connection)? {
-        let running: Option<i64> = connection.query_row(RUNNING, [], |row| row.get(0)).optional()?;
-        if running.is_some_and(|running| running != inode) {
-            return Err(OpenError::Copied);
-        }
-    }
-    crate::migrate::migrate(&mut connection)?;
-    connection.execute(SET_META, params!["running", inode])?;
-    // Into the file itself: a copy of it carries the mark, whatever becomes of the log beside it.
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    let left = if migrate::is_migrated(&connection)? { owner::check(&connection, &path, own)? } else { None };
+    migrate::migrate(&mut connection)?;
+    owner::mark(&connection, &path, left, options.token)?;
     open_on(connection, options)
 }
 
@@ -183,13 +177,13 @@ pub fn open(options: Options) -> Result<SqliteStore, OpenError> {
 /// # Errors
 /// As [`open`].
 pub fn open_on(mut connection: Connection, options: Options) -> Result<SqliteStore, OpenError> {
-    crate::migrate::migrate(&mut connection)?;
+    migrate::migrate(&mut connection)?;
     let now = options.clock.read().wall;
     let recovered = crate::recover::recover(&mut connection, &options.seed, now)?;
     if let Some(refuse) = options.refuse_commits {
         connection.commit_hook(Some(move || refuse.load(Ordering::Acquire)))?;
     }
-    let in_memory = connection.path().is_none_or(str::is_empty);
+    let path = connection.path().filter(|path| !path.is_empty()).map(|_| options.path);
     let live = Arc::new(Mutex::new(recovered.live));
     let connection = Arc::new(Mutex::new(Some(connection)));
     let committer = Committer::new(Arc::clone(&live), Arc::clone(&connection), options.durability);
@@ -202,7 +196,8 @@ pub fn open_on(mut connection: Connection, options: Options) -> Result<SqliteSto
         cipher: recovered.cipher,
         correcting: Arc::default(),
         clock: options.clock,
-        in_memory,
+        path,
+        began_at_row: recovered.next_row.0,
     }))
 }
 
@@ -223,17 +218,6 @@ impl Embedded {
         Ok(lines.into_iter().filter(|line| line != "ok").collect())
     }
 
-    /// Copies the database while it is at work, as of the moment when the last page was copied. The copy opens with admission
-    /// closed: what is spent after that moment is not in it.
-    ///
-    /// # Errors
-    /// [`BackupError`]; nothing is left at `path`.
-    pub async fn backup(&self, path: &Path, step: impl FnMut(i32, i32) + Send + 'static) -> Result<(), BackupError> {
-        let (committer, path) = (Arc::clone(&self.committer), path.to_owned());
-        let copied = tokio::task::spawn_blocking(move || copy(&committer, &path, step)).await;
-        copied.unwrap_or_else(|_| Err(BackupError::Failed("the copy was abandoned".to_owned())))
-    }
-
     /// Writes everything that was decided, folds the balances, and lets go of the file.
     ///
     /// # Errors
@@ -248,9 +232,10 @@ impl Embedded {
         // Whoever still holds this store can no longer write, and another process may own the file.
         if let Some(connection) = self.connection.lock().take()
             && written.is_ok()
+            && let Some(path) = &self.path
         {
             // Left there, it would only refuse copies that are whole.
-            let _ = connection.execute("DELETE FROM meta WHERE name = 'running'", []);
+            let _ = owner::leave(&connection, path);
         }
         written
     }
@@ -294,11 +279,11 @@ impl Embedded {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let connection = Arc::clone(&self.connection);
-        let read = if self.in_memory {
-            Ok(connection.lock().as_ref().map(query))
+        let committer = Arc::clone(&self.committer);
+        let read = if self.path.is_none() {
+            Ok(committer.read(query))
         } else {
-            tokio::task::spawn_blocking(move || connection.lock().as_ref().map(query)).await
+            tokio::task::spawn_blocking(move || committer.read(query)).await
         };
         match read {
             Ok(None) => Err(StoreError::Unavailable("the database is closed".to_owned())),
@@ -310,107 +295,6 @@ impl Embedded {
     pub(crate) fn take_row(&self) -> GenerationRow {
         GenerationRow(self.next_row.fetch_add(1, Ordering::Relaxed))
     }
-}
-
-/// Why there is no backup.
-#[derive(Debug, thiserror::Error)]
-pub enum BackupError {
-    /// There is a file of that name.
-    #[error("there is a file of that name")]
-    Exists,
-    /// The copy could not be made or written.
-    #[error("the copy could not be made: {0}")]
-    Failed(String),
-}
-
-impl From<rusqlite::Error> for BackupError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Failed(error.to_string())
-    }
-}
-
-impl From<std::io::Error> for BackupError {
-    fn from(error: std::io::Error) -> Self {
-        Self::Failed(error.to_string())
-    }
-}
-
-/// Under another name first: what has the name is whole, and on disk.
-fn copy(committer: &Arc<Committer<Live>>, path: &Path, step: impl FnMut(i32, i32)) -> Result<(), BackupError> {
-    if path.exists() {
-        return Err(BackupError::Exists);
-    }
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(".part");
-    let draft = PathBuf::from(draft);
-    let written = write_copy(committer, &draft, step);
-    if let Err(error) = written {
-        // What is left of it is of no use to anybody.
-        let _ = std::fs::remove_file(&draft);
-        return Err(error);
-    }
-    std::fs::rename(&draft, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    Ok(std::fs::File::open(folder)?.sync_all()?)
-}
-
-fn write_copy(committer: &Arc<Committer<Live>>, draft: &Path, step: impl FnMut(i32, i32)) -> Result<(), BackupError> {
-    // Left by a process that died.
-    let _ = std::fs::remove_file(draft);
-    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
-    let mut to = Connection::open(draft)?;
-    committer.copy(&mut to, step).map_err(BackupError::Failed)?;
-    // No log beside it: a backup is one file.
-    to.pragma_update(None, "journal_mode", "DELETE")?;
-    to.execute("DELETE FROM meta WHERE name = 'running'", [])?;
-    to.execute(SET_META, params![tollgate_engine::CLOSED, vec![1_u8]])?;
-    to.close().map_err(|(_, error)| error)?;
-    Ok(std::fs::File::open(draft)?.sync_all()?)
-}
-
-/// Puts a backup where a database is to be. It opens with admission closed.
-///
-/// # Errors
-/// [`BackupError`]; there is still nothing at `database`.
-pub fn restore(backup: &Path, database: &Path) -> Result<(), BackupError> {
-    let beside = |suffix: &str| {
-        let mut name = database.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    // A log that another file left would be played over this one.
-    if ["", "-wal", "-shm", "-journal"].iter().any(|suffix| beside(suffix).exists()) {
-        return Err(BackupError::Exists);
-    }
-    let draft = beside(".part");
-    let put = || {
-        // Left by a process that died.
-        let _ = std::fs::remove_file(&draft);
-        let mut to = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        std::io::copy(&mut std::fs::File::open(backup)?, &mut to)?;
-        let copy = Connection::open(&draft)?;
-        let sound: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if sound != "ok" {
-            return Err(BackupError::Failed(sound));
-        }
-        if !crate::migrate::is_migrated(&copy)? {
-            return Err(BackupError::Failed("it is not a database of tollgate".to_owned()));
-        }
-        let running: Option<i64> = copy.query_row(RUNNING, [], |row| row.get(0)).optional()?;
-        if running.is_some() {
-            return Err(BackupError::Failed(OpenError::Copied.to_string()));
-        }
-        copy.execute(SET_META, params![tollgate_engine::CLOSED, vec![1_u8]])?;
-        copy.close().map_err(|(_, error)| error)?;
-        to.sync_all()?;
-        std::fs::rename(&draft, database)?;
-        let folder = database.parent().filter(|folder| !folder.as_os_str().is_empty());
-        Ok(std::fs::File::open(folder.unwrap_or_else(|| Path::new(".")))?.sync_all()?)
-    };
-    put().inspect_err(|_| {
-        // What is left of it is of no use to anybody.
-        let _ = std::fs::remove_file(&draft);
-    })
 }
 
 fn connect(path: &Path, durability: Durability) -> Result<Connection, OpenError> {

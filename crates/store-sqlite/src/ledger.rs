@@ -6,9 +6,9 @@ use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::ledger::{Amounts, Closed, Open, ReserveOutcome, Scope, Spender};
 use tollgate_domain::usage::TokenUsage;
 use tollgate_domain::{IdCipher, Timestamp};
-use tollgate_engine::doctor::{Question, Report, questions};
+use tollgate_engine::doctor::{Report, Sighting};
 use tollgate_engine::{
-    Changed, Corrected, Examined, FOUND_COLUMNS, Found, Ground, GuardedClock, Row, State, Statement, Value, released,
+    Changed, Corrected, FOUND_COLUMNS, Found, Ground, GuardedClock, Row, State, Statement, Value, released,
 };
 use tollgate_store::{Admission, Outcome, Raise, Reservation, Reserve, Settled, Settlement, StoreError};
 
@@ -26,14 +26,6 @@ FROM settlements s JOIN reservations r ON r.row = s.row LEFT JOIN price_versions
 WHERE s.row = ?1"
     )
 });
-
-const STORED_BALANCES: &str = "SELECT scope, id, kind, span, number, spent, 0 FROM balances";
-
-// What was settled behind the last fold is in the next one.
-const FOLDED: &str = " WHERE epoch < (SELECT value FROM meta WHERE name = 'epoch')";
-
-// What is in flight is held in memory, not here.
-const NO_HOLDS: &str = "SELECT 0, 0, NULL, 0, 0, 0 WHERE false";
 
 /// A hold whose record is not durable yet. Dropped before that (the caller left, or the disk refused), it is released.
 struct Undecided<'a> {
@@ -147,38 +139,12 @@ impl Ground for Embedded {
         self.wait(ticket).await
     }
 
-    async fn snapshot(&self, questions: Vec<Question>) -> Result<Vec<Vec<Row>>, StoreError> {
-        self.summed_up().await?;
-        let answers = self.read(move |db| {
-            questions.iter().map(|(sql, values)| crate::database::query(db, sql, values)).collect::<Result<_, _>>()
-        });
-        answers.await
+    async fn sight(&self) -> Result<Sighting, StoreError> {
+        crate::sight::sight(self).await
     }
 
-    fn inspection(&self) -> (&'static str, &'static str, &'static str) {
-        (STORED_BALANCES, NO_HOLDS, FOLDED)
-    }
-
-    async fn mend_with(
-        &self,
-        examine: impl FnOnce(&State, Timestamp, &[Vec<Row>]) -> Examined + Send,
-    ) -> Result<Report, StoreError> {
-        let now = self.glance(|_, now| now);
-        let answers = self.snapshot(questions(self.inspection(), now)).await?;
-        let (report, ticket) = {
-            let mut live = self.live.lock();
-            if live.book.open_count() > 0 {
-                return Err(StoreError::Unavailable("calls are in flight".to_owned()));
-            }
-            let (report, right) = examine(&live, now, &answers)?;
-            for (scope, balance) in right {
-                live.book.restore_balance(scope, balance);
-            }
-            let ticket = self.fold_waited(&mut live);
-            (report, ticket)
-        };
-        self.wait(ticket).await?;
-        Ok(report)
+    async fn mend(&self) -> Result<Report, StoreError> {
+        crate::sight::mend(self).await
     }
 
     async fn accept_clock(&self) -> Result<Timestamp, StoreError> {
@@ -287,7 +253,7 @@ impl Embedded {
     }
 }
 
-fn enqueue_settlement(live: &mut Live, open: Open, settlement: Settlement) -> Ticket {
+pub fn enqueue_settlement(live: &mut Live, open: Open, settlement: Settlement) -> Ticket {
     if settlement.outcome != Outcome::Released {
         live.touch(open.spender.key, open.admitted_at);
         let tokens = settlement.metered.as_ref().map_or_else(TokenUsage::default, |metered| *metered.tokens());

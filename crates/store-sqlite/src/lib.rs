@@ -7,14 +7,19 @@
 //!
 //! [`Book`]: tollgate_domain::ledger::Book
 
+mod backup;
 mod committer;
 mod database;
 mod engine;
 mod fold;
 mod ledger;
 mod migrate;
+mod owner;
 mod record;
 mod recover;
+mod sight;
 
-pub use engine::{BackupError, Durability, Embedded, OpenError, Options, SqliteStore, open, open_on, restore};
+pub use backup::{BackupError, restore};
+pub use engine::{Durability, Embedded, OpenError, Options, SqliteStore, open, open_on};
+pub use owner::accept as accept_copy;
 pub use tollgate_engine::CLOCK_JUMP_MAX;

@@ -75,7 +75,7 @@ const CORRECT: &str =
     "INSERT INTO corrections (id, epoch, row, key, workspace, admitted_at, credits, byok, reason, created_at)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
 
-const FOLD_ROLLUP: &str = "INSERT INTO rollups
+pub const FOLD_ROLLUP: &str = "INSERT INTO rollups
     (hour, key, workspace, price, requests, prompt, cached, completion, reasoning, credits, byok)
 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
 ON CONFLICT (hour, key, workspace, price) DO UPDATE SET requests = requests + excluded.requests,

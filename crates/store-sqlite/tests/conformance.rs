@@ -39,7 +39,14 @@ impl<const POWER: bool> File<POWER> {
     fn open_on(&self, refuse_commits: Option<Arc<AtomicBool>>) -> Result<SqliteStore, OpenError> {
         let durability = if POWER { Durability::Power } else { Durability::Process };
         let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
-        tollgate_store_sqlite::open(Options { path: self.path(), durability, clock, seed: [7; 32], refuse_commits })
+        tollgate_store_sqlite::open(Options {
+            path: self.path(),
+            durability,
+            clock,
+            seed: [7; 32],
+            token: [8; 32],
+            refuse_commits,
+        })
     }
 
     fn change(&self, sql: &str) {

@@ -43,6 +43,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
             let told = admin::backup(&storage, &path, move |left, all| {
                 reporting.set_length(u64::try_from(all).unwrap_or(0));
                 reporting.set_position(u64::try_from(all - left).unwrap_or(0));
+                true
             });
             let told = told.await;
             storage.close().await.map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;

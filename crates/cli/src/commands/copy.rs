@@ -7,14 +7,14 @@ use clap::Args;
 use tollgate_domain::ledger::MoneyKind;
 use tollgate_engine::doctor::Report;
 use tollgate_engine::{Engine, Ground, Row, SOURCES, Source, Value, kind, window};
-use tollgate_store_postgres::{Import, OpenError, Options, Sql, array};
+use tollgate_store_postgres::{Import, Options, Sql, array};
 
 use crate::boot::Parts;
 use crate::cli::ConfigFile;
 use crate::config::{Config, Place};
 use crate::failure::{Failure, Kind};
 use crate::output;
-use crate::storage::Storage;
+use crate::storage::{self, Storage};
 
 /// Rows that are read and sent together.
 const ROWS_A_PAGE: i64 = 2_000;
@@ -29,14 +29,21 @@ pub struct Arguments {
     to: String,
 }
 
-/// A table that is copied: its name, its columns there, and the query here, a page behind row `?1`.
+/// A table that is copied: its name, its columns there, and the query here, a page behind the row whose first columns are the first
+/// values.
 struct Table {
     name: &'static str,
     columns: &'static str,
     query: &'static str,
+    /// Before the first row.
+    before: fn() -> Vec<Value>,
 }
 
-/// Those that no node keeps in memory, paged by their first column.
+fn before_row() -> Vec<Value> {
+    vec![Value::from(i64::MIN)]
+}
+
+/// Those that no node keeps in memory.
 const TABLES: &[Table] = &[
     Table {
         name: "settlements",
@@ -51,32 +58,38 @@ const TABLES: &[Table] = &[
                 s.user_agent, s.http_referer, s.session_id, s.attempts, s.credential
             FROM settlements s LEFT JOIN reservations r ON r.row = s.row LEFT JOIN keys k ON k.id = s.key
             WHERE s.row > ?1 ORDER BY s.row LIMIT ?2",
+        before: before_row,
     },
     Table {
         name: "corrections",
         columns: "id, row, key, workspace, member, admitted_at, credits, byok, reason, created_at",
         query: "SELECT c.id, c.row, c.key, c.workspace, k.creator, c.admitted_at, c.credits, c.byok, c.reason, c.created_at
             FROM corrections c LEFT JOIN keys k ON k.id = c.key WHERE c.id > ?1 ORDER BY c.id LIMIT ?2",
+        before: before_row,
     },
     Table {
         name: "audit",
         columns: "id, at, actor, actor_id, actor_name, kind, action, target, workspace, before, after",
         query: "SELECT id, at, actor, actor_id, actor_name, kind, action, target, workspace, before, after FROM audit
             WHERE id > ?1 ORDER BY id LIMIT ?2",
+        before: before_row,
+    },
+    Table {
+        name: "kept_answers",
+        columns: "id, request, sealed, created_at",
+        query: "SELECT id, request, sealed, created_at FROM kept_answers WHERE id > ?1 ORDER BY id LIMIT ?2",
+        before: || vec![Value::from(Vec::new())],
+    },
+    Table {
+        name: "rollups",
+        columns: "hour, key, workspace, price, node, requests, prompt, cached, completion, reasoning, credits, byok",
+        query: "SELECT hour, key, workspace, price, 0, requests, prompt, cached, completion, reasoning, credits, byok
+            FROM rollups WHERE (hour, key, workspace, price) > (?1, ?2, ?3, ?4)
+            ORDER BY hour, key, workspace, price LIMIT ?5",
+        before: || vec![Value::from(i64::MIN); 4],
     },
 ];
 
-// Few enough to be read at once.
-const KEPT: Table = Table {
-    name: "kept_answers",
-    columns: "id, request, sealed, created_at",
-    query: "SELECT id, request, sealed, created_at FROM kept_answers",
-};
-const ROLLUPS: Table = Table {
-    name: "rollups",
-    columns: "hour, key, workspace, price, node, requests, prompt, cached, completion, reasoning, credits, byok",
-    query: "SELECT hour, key, workspace, price, 0, requests, prompt, cached, completion, reasoning, credits, byok FROM rollups",
-};
 const BALANCES: &str = "SELECT b.scope, b.id, b.kind, b.span, b.number, b.spent, u.last_used_at
 FROM balances b LEFT JOIN key_use u ON b.scope = 'key' AND u.key = b.id ORDER BY b.scope, b.id";
 
@@ -130,10 +143,7 @@ async fn copy<G: Ground>(store: &Engine<G>, parts: &Parts, url: String) -> Resul
     }
     let now = parts.clock.read().wall;
     let options = Options { url, seed: [0; 32], now, without_fsync: parts.without_fsync };
-    let server = |error: OpenError| {
-        Failure::new(Kind::Unreachable, error.to_string()).next("check the URL; nothing was changed there")
-    };
-    let sql = Sql::open(options.clone()).await.map_err(server)?;
+    let sql = Sql::open(options.clone()).await.map_err(|error| storage::refused(&error))?;
     let import = Import::begin(&sql).await.map_err(failed)?.ok_or_else(|| {
         let failure = Failure::new(Kind::Failed, "there is something in the database to fill");
         failure.next("give one that is empty; nothing was changed")
@@ -141,7 +151,9 @@ async fn copy<G: Ground>(store: &Engine<G>, parts: &Parts, url: String) -> Resul
     pour(store, &import, here.generations).await?;
     import.finish().await.map_err(failed)?;
     drop(sql);
-    let node = tollgate_store_postgres::open(options, Arc::clone(&parts.clock)).await.map_err(server)?;
+    let node = tollgate_store_postgres::open(options, Arc::clone(&parts.clock))
+        .await
+        .map_err(|error| storage::refused(&error))?;
     let there = node.examine().await;
     node.close().await.map_err(failed)?;
     let there = there.map_err(failed)?;
@@ -160,17 +172,13 @@ async fn pour<G: Ground>(store: &Engine<G>, import: &Import, generations: u64) -
         let rows = store.query(&query, Vec::new()).await.map_err(failed)?;
         import.add(source.table, &columns, &rows).await.map_err(failed)?;
     }
-    for table in [KEPT, ROLLUPS] {
-        let rows = store.query(table.query, Vec::new()).await.map_err(failed)?;
-        import.add(table.name, table.columns, &rows).await.map_err(failed)?;
-    }
     for table in TABLES {
-        let mut last = i64::MIN;
+        let mut last = (table.before)();
         loop {
-            let values = vec![Value::from(last), Value::from(ROWS_A_PAGE)];
+            let values = last.iter().cloned().chain([Value::from(ROWS_A_PAGE)]).collect();
             let rows = store.query(table.query, values).await.map_err(failed)?;
             let Some(newest) = rows.last() else { break };
-            last = newest.get(0).map_err(failed)?;
+            last = newest.values().iter().take(last.len()).cloned().collect();
             import.add(table.name, table.columns, &rows).await.map_err(failed)?;
             if table.name == "settlements" {
                 bar.inc(u64::try_from(rows.len()).unwrap_or(0));

@@ -75,6 +75,7 @@ fn put(backup: &Path, database: &Path) -> Result<(), Failure> {
     tollgate_store_sqlite::restore(backup, database).map_err(|error| {
         let next = match error {
             BackupError::Exists => "move away everything whose name begins with that of the database, its logs too",
+            BackupError::Draft(_) => "nothing was changed",
             BackupError::Failed(_) => "give a file that `tollgate backup` wrote; nothing was changed",
         };
         failed(backup, error.to_string()).next(next)

@@ -7,7 +7,7 @@ use tollgate_engine::{Corrected, Row, Statement, Value, scope_columns};
 
 use super::batch::{self, place};
 use super::values::{self, Bound, Together, broken, dialect};
-use super::{ANSWER_TIMEOUT, CHANNEL, CONFIG_LOCK, Held, read};
+use super::{ANSWER_TIMEOUT, CHANNEL, CONFIG_LOCK, Held, in_time, read};
 use crate::seam::{Broken, Change, Committed, Identity, News, Share};
 
 /// A transaction that is alone.
@@ -39,17 +39,18 @@ impl Change for SqlChange {
         if since == self.version {
             return Ok(None);
         }
-        read::news_within(self.session.get()?, since, self.version).await.map(Some)
+        in_time(read::news_within(self.session.get()?, since, self.version)).await.map(Some)
     }
 
     async fn sums(&mut self, scopes: &[Scope]) -> Result<Vec<(Balance, Option<Timestamp>)>, Broken> {
         let (words, ids) = read::columns(scopes.iter().copied());
-        let rows = self.session.get()?.query(read::SUMS, &[&words, &ids]).await.map_err(|error| broken(&error))?;
-        read::sums(&rows, scopes)
+        let session = self.session.get()?;
+        let rows = in_time(async { session.query(read::SUMS, &[&words, &ids]).await.map_err(|error| broken(&error)) });
+        read::sums(&rows.await?, scopes)
     }
 
     async fn query(&mut self, sql: &str, values: Vec<Value>) -> Result<Vec<Row>, Broken> {
-        read::query(self.session.get()?, sql, &values).await
+        in_time(read::query(self.session.get()?, sql, &values)).await
     }
 
     async fn correct(
@@ -78,7 +79,7 @@ impl Change for SqlChange {
             }
             Ok::<_, tokio_postgres::Error>(())
         };
-        booked.await.map_err(|error| broken(&error))
+        in_time(async { booked.await.map_err(|error| broken(&error)) }).await
     }
 
     async fn commit(self, statements: Vec<Statement>) -> Committed {

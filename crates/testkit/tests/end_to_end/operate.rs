@@ -118,6 +118,108 @@ async fn the_doctor_finds_what_does_not_add_up_and_writes_it_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_ends_what_nobody_owns_and_sums_the_hours_anew() {
+    let world = World::new().await;
+    let server = world.start();
+    let (secret, hash) = create_key(&server).await;
+    for _ in 0..3 {
+        assert_eq!(call(&server.client(&secret)).await, 200);
+    }
+    stop(server);
+    let db = Connection::open(world.database()).unwrap();
+    // As if a start had overlooked the first call, and a fold had counted twice.
+    assert_eq!(db.execute("DELETE FROM settlements WHERE row = 1", []).unwrap(), 1);
+    assert_eq!(db.execute("UPDATE meta SET value = 2 WHERE name = 'low_row'", []).unwrap(), 1);
+    assert_eq!(db.execute("UPDATE rollups SET requests = requests + 1, credits = credits + 7", []).unwrap(), 1);
+    let held: i64 = db.query_row("SELECT credits FROM reservations WHERE row = 1", [], |row| row.get(0)).unwrap();
+    drop(db);
+    let found = world.run(&["doctor", "--json"]);
+    assert_eq!(found.code, 1, "{found:?}");
+    let found: Value = serde_json::from_str(&found.stdout).unwrap();
+    let whats: Vec<_> = found["data"]["findings"].as_array().unwrap().iter().map(|line| &line["what"]).collect();
+    assert!(["in flight", "hourly sums", "spent"].iter().all(|what| whats.contains(&&json!(what))), "{whats:?}");
+    let mended = world.run(&["doctor", "--repair"]);
+    assert_eq!(mended.code, 0, "{mended:?}");
+    assert_eq!(world.run(&["doctor"]).code, 0);
+    let server = world.start();
+    assert_eq!(usage(&server, &hash).await, 2 * COST + held, "the call is lost, and charged at its hold");
+    let sums = server.client(MANAGEMENT_KEY).raw(http::Method::GET, "/api/v1/activity", None).await.unwrap();
+    let sums: Value = serde_json::from_slice(&sums.body).unwrap();
+    assert_eq!(sums["data"][0]["requests"], 3, "{sums}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_puts_right_what_nodes_share_while_they_are_at_work() {
+    let world = World::new().await;
+    let cluster = Cluster::start(Options { fsync: true, ..Options::default() });
+    let text = std::fs::read_to_string(&world.config).unwrap();
+    let text = text.replace(&format!("sqlite://{}", world.database().display()), &cluster.url());
+    std::fs::write(&world.config, text).unwrap();
+    let server = world.start();
+    let (secret, hash) = create_key(&server).await;
+    let client = server.client(&secret);
+    for _ in 0..3 {
+        assert_eq!(call(&client).await, 200);
+    }
+    let (db, connection) = tokio_postgres::connect(&cluster.url(), tokio_postgres::NoTls).await.unwrap();
+    let mut helpers = JoinSet::new();
+    helpers.spawn(async move { connection.await.unwrap() });
+    let forge = "UPDATE balances SET spent[1] = spent[1] - 60 WHERE scope = 'key' AND node = 0";
+    assert_eq!(db.execute(forge, &[]).await.unwrap(), 1);
+    let forge = "UPDATE rollups SET requests = requests + 1, credits = credits + 7";
+    assert_eq!(db.execute(forge, &[]).await.unwrap(), 1);
+    let stopped = Arc::new(Mutex::new(false));
+    let (until, busy) = (Arc::clone(&stopped), client.clone());
+    let calls = async move {
+        let mut calls = 0;
+        while !*until.lock() {
+            assert_eq!(call(&busy).await, 200);
+            calls += 1;
+        }
+        calls
+    };
+    let doctor = async {
+        let run = |arguments: &'static [&str]| {
+            let config = world.config.clone();
+            async move { tokio::task::spawn_blocking(move || run(&config, arguments)).await.unwrap() }
+        };
+        let found = run(&["doctor", "--json"]).await;
+        let mended = run(&["doctor", "--repair"]).await;
+        *stopped.lock() = true;
+        (found, mended)
+    };
+    let (calls, (found, mended)) = tokio::join!(calls, doctor);
+    assert_eq!(found.code, 1, "{found:?}");
+    let found: Value = serde_json::from_str(&found.stdout).unwrap();
+    let told: Vec<_> =
+        found["data"]["findings"].as_array().unwrap().iter().map(|it| (&it["what"], &it["of"])).collect();
+    let (spent, hours) = (json!("spent"), json!("hourly sums"));
+    assert_eq!(told, [(&spent, &json!("credits, lifetime")), (&hours, &json!("credits"))]);
+    assert_eq!(mended.code, 0, "{mended:?}");
+    assert!(calls > 0);
+    assert_eq!(world.run(&["doctor"]).code, 0);
+    assert_eq!(usage(&server, &hash).await, (3 + calls) * COST);
+    drop(db);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_of_the_same_name_waits_for_nobody_and_removes_nothing() {
+    let world = World::new().await;
+    let server = world.start();
+    let copy = world.folder.path().join("copy.db");
+    let draft = world.folder.path().join("copy.db.part");
+    std::fs::write(&draft, "of another").unwrap();
+    let refused = world.run(&["backup", copy.to_str().unwrap()]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("copy.db.part"), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(&draft).unwrap(), "of another");
+    std::fs::remove_file(&draft).unwrap();
+    assert_eq!(world.run(&["backup", copy.to_str().unwrap()]).code, 0);
+    assert!(!draft.exists());
+    stop(server);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_is_made_under_load_and_opens_closed_until_what_was_spent_since_is_accepted() {
     let world = World::new().await;
     let server = world.start();
@@ -194,6 +296,32 @@ async fn a_file_that_was_copied_while_a_server_ran_is_refused() {
     assert_eq!(refused.code, 1, "{refused:?}");
     server.kill();
     assert_eq!(world.run(&["doctor"]).code, 0, "the original is whole, also after a crash");
+    let accepted = other.run(&["doctor", "--accept-copy"]);
+    assert_eq!(accepted.code, 0, "{accepted:?}");
+    let server = other.start();
+    let (secret, _) = create_key(&server).await;
+    assert_eq!(call(&server.client(&secret)).await, 503, "nobody knows what is missing in it");
+    assert_eq!(other.run(&["restore", "--accept"]).code, 0);
+    assert_eq!(call(&server.client(&secret)).await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_is_put_back_over_the_original_is_refused() {
+    let world = World::new().await;
+    let server = world.start();
+    let (secret, _) = create_key(&server).await;
+    let kept = world.folder.path().join("kept.db");
+    std::fs::copy(world.database(), &kept).unwrap();
+    server.kill();
+    let server = world.start();
+    assert_eq!(call(&server.client(&secret)).await, 200, "a crash leaves no copy");
+    server.kill();
+    // Into the same file: it keeps its number.
+    let copied = std::fs::read(&kept).unwrap();
+    std::fs::write(world.database(), copied).unwrap();
+    let refused = world.run(&["doctor"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("copied while a server was running"), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,8 +8,13 @@ use std::time::Duration;
 use testkit::ManualClock;
 use testkit::postgres::Cluster;
 use tokio_postgres::{Client, NoTls};
-use tollgate_domain::Timestamp;
+use tollgate_domain::ledger::Tariff;
+use tollgate_domain::model::PriceVersion;
+use tollgate_domain::pricing::{Bound, OutputCap};
+use tollgate_domain::{KeyId, Price, Timestamp};
+use tollgate_engine::Ground;
 use tollgate_store::conformance::{Engine, check};
+use tollgate_store::{Admission, KeyStore, Reserve, StoreError};
 use tollgate_store_postgres::{OpenError, Options, PostgresStore};
 
 /// A database of the shared server, whose clock moves when it is told to.
@@ -49,6 +54,11 @@ impl Database {
     pub async fn tick(&self, by: Duration) {
         self.clock.advance(by);
         self.tell_time().await;
+    }
+
+    /// The database's clock alone moves, as no clock does.
+    async fn jump(&self, micros: i64) {
+        self.client.execute("UPDATE test_clock SET at = at + $1", &[&micros]).await.unwrap();
     }
 
     async fn tell_time(&self) {
@@ -98,4 +108,42 @@ async fn a_database_of_another_release_is_refused_on_postgresql() {
     database.client.batch_execute("DELETE FROM migrations WHERE number = 9999").await.unwrap();
     database.client.batch_execute("UPDATE migrations SET checksum = 'another'").await.unwrap();
     assert!(matches!(database.try_open().await, Err(OpenError::Altered(1))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_one_node_accepts_is_accepted_by_all() {
+    const DAY: i64 = 24 * 3_600_000_000;
+    let database = Database::new(Timestamp::parse_utc("2026-01-10T12:00:00Z").unwrap()).await;
+    let (one, other) = (database.open().await, database.open().await);
+    for days in [2, -3] {
+        for node in [&one, &other] {
+            node.ready().await.unwrap();
+        }
+        database.jump(days * DAY).await;
+        // A clock that stands still is noticed when time goes on.
+        database.clock.advance(Duration::from_mins(10));
+        for node in [&one, &other] {
+            assert!(matches!(node.ready().await, Err(StoreError::ClockJumped { .. })), "{days}");
+            assert!(matches!(reserve(node).await, Err(StoreError::ClockJumped { .. })), "{days}");
+        }
+        let now = one.accept_clock().await.unwrap();
+        for node in [&other, &one] {
+            assert!(
+                matches!(reserve(node).await, Ok(Admission::Rejected(_))),
+                "the clock is no reason any more: {days}"
+            );
+            node.ready().await.unwrap();
+            assert_eq!(node.now().await.unwrap(), now);
+        }
+    }
+    assert_eq!(one.now().await.unwrap().to_string(), "2026-01-09T12:00:00.000Z");
+}
+
+/// A call of a key that there is not.
+async fn reserve(node: &PostgresStore) -> Result<Admission, StoreError> {
+    let (prompt_tokens, fixed_picos, completion) = (0, 1, Price::ZERO);
+    let cap = OutputCap::Asked(1);
+    let bound = Bound { prompt_tokens, fixed_picos, completion, choices: 1, cap, open_ended: false };
+    let (row, key, price) = (node.next_generation(), KeyId(99), PriceVersion(1));
+    node.reserve(Reserve { row, key, secret: None, price, bound, tariff: Tariff::Credits }).await
 }

@@ -150,6 +150,7 @@ impl Base for File {
             durability: Durability::Process,
             clock: Arc::clone(&clock) as _,
             seed: [7; 32],
+            token: [8; 32],
             refuse_commits: None,
         });
         (Self { clock, _folder: folder }, Arc::new(store.unwrap()))

@@ -1,0 +1,166 @@
+//! Who has the file open, so that one that was copied meanwhile is told from the original.
+//!
+//! Each start makes a token. It stands in the database, and beside it in `<database>.owner` with the number that the file system
+//! knows the database by; a stop removes both. A database with a token was not closed: it is the original, after a crash, only
+//! where the file beside it knows that token and that number.
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+
+use crate::engine::OpenError;
+use crate::record::SET_META;
+
+const RUNNING: &str = "SELECT value FROM meta WHERE name = 'running' AND typeof(value) = 'blob'";
+
+const NOT_RUNNING: &str = "DELETE FROM meta WHERE name = 'running'";
+
+/// What a start marks the database with. Random.
+pub type Token = [u8; 32];
+
+/// What stands beside the database while it is open.
+#[derive(Debug, PartialEq, Eq)]
+struct Mark {
+    inode: u64,
+    tokens: Vec<String>,
+}
+
+impl Mark {
+    /// `inode token token…`, in one line.
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        Some(Self { inode: words.next()?.parse().ok()?, tokens: words.map(str::to_owned).collect() })
+    }
+
+    fn print(&self) -> String {
+        format!("{} {}\n", self.inode, self.tokens.join(" "))
+    }
+}
+
+fn beside(database: &Path) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(".owner");
+    PathBuf::from(name)
+}
+
+/// The token of a database that was not closed.
+pub fn token(db: &Connection) -> rusqlite::Result<Option<Token>> {
+    db.query_row(RUNNING, [], |row| row.get(0)).optional()
+}
+
+/// Refuses a copy that was made while a process had the original open. Otherwise the token that the last process left, if it died.
+/// `own` is what [`token_without_log`] found.
+///
+/// # Errors
+/// [`OpenError::Copied`], or the database cannot be read.
+pub fn check(db: &Connection, path: &Path, own: Option<Token>) -> Result<Option<Token>, OpenError> {
+    let Some(left) = token(db)? else { return Ok(None) };
+    let inode = std::fs::metadata(path)?.ino();
+    let mark = std::fs::read_to_string(beside(path)).ok().as_deref().and_then(Mark::parse);
+    let known = |mark: Mark| mark.inode == inode && own.iter().chain([&left]).all(|it| mark.tokens.contains(&hex(*it)));
+    if mark.is_some_and(known) { Ok(Some(left)) } else { Err(OpenError::Copied) }
+}
+
+/// The token in the file itself: the log beside it may be of another file than the one that it lies beside now. Ask before the
+/// database is opened: the end of this look would end the lock on it.
+pub fn token_without_log(path: &Path) -> Option<Token> {
+    let name = path.to_str()?.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    // What is wrong with the file is found when it is opened.
+    let db = Connection::open_with_flags(format!("file:{name}?immutable=1"), flags).ok()?;
+    token(&db).ok()?
+}
+
+/// Marks a database that is opened; `left` is what [`check`] found.
+///
+/// # Errors
+/// The mark cannot be written.
+pub fn mark(db: &Connection, path: &Path, left: Option<Token>, new: Token) -> Result<(), OpenError> {
+    let inode = std::fs::metadata(path)?.ino();
+    let mark = |tokens: Vec<Token>| write(path, &Mark { inode, tokens: tokens.into_iter().map(hex).collect() }.print());
+    // Both, until the new one is in the database: this process may die in between.
+    mark(left.into_iter().chain([new]).collect())?;
+    db.execute(SET_META, params!["running", new])?;
+    // Into the file itself: a copy of it carries the mark, whatever becomes of the log beside it.
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    if left.is_some() {
+        mark(vec![new])?;
+    }
+    Ok(())
+}
+
+fn hex(token: Token) -> String {
+    token.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn write(database: &Path, text: &str) -> std::io::Result<()> {
+    let path = beside(database);
+    let mut draft = path.clone().into_os_string();
+    draft.push(".part");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&draft, &path)?;
+    sync_folder(&path)
+}
+
+/// Makes the names in the folder of `path` durable.
+pub fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+/// Takes the token out of a database.
+pub fn unmark(db: &Connection) -> rusqlite::Result<()> {
+    db.execute(NOT_RUNNING, []).map(|_| ())
+}
+
+/// The database is closed: what it is a copy of does not matter any more.
+pub fn leave(db: &Connection, path: &Path) -> rusqlite::Result<()> {
+    unmark(db)?;
+    // Without a token in the database nobody looks at it.
+    let _ = std::fs::remove_file(beside(path));
+    Ok(())
+}
+
+/// Takes a database that [`check`] refuses for what it is. What was written while it was copied may not be in it, so admission is
+/// closed.
+///
+/// # Errors
+/// It is open, or is no database.
+pub fn accept(path: &Path) -> Result<(), OpenError> {
+    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    db.busy_timeout(Duration::ZERO)?;
+    let sound: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if sound != "ok" {
+        return Err(OpenError::Damaged(sound));
+    }
+    if token(&db)?.is_some() {
+        db.execute(SET_META, params![tollgate_engine::CLOSED, vec![1_u8]])?;
+        leave(&db, path)?;
+    }
+    db.close().map_err(|(_, error)| error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_as_it_was_written() {
+        let mark = Mark { inode: 42, tokens: vec!["ab".to_owned(), "cd".to_owned()] };
+        assert_eq!(Mark::parse(&mark.print()), Some(mark));
+        assert_eq!(Mark::parse(""), None);
+        assert_eq!(Mark::parse("x ab"), None);
+    }
+}
