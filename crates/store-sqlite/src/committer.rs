@@ -4,11 +4,9 @@
 //! a group is a write to the page cache, cheap enough for the runtime's own threads: whoever waits and finds
 //! the queue unattended leads: it yields once where others are at work, so that they join, and commits for all.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 use tokio::sync::oneshot;
@@ -16,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::engine::Durability;
 use crate::record::{Record, Writer};
+use crate::sync::{self, Arc, AtomicBool, Condvar, Mutex, Weak, thread};
 
 /// The first pause after a failed commit; it doubles up to [`RETRY_PAUSE_MAX`].
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -160,7 +159,7 @@ impl<S: HoldsQueue> Committer<S> {
         }
         if crowd {
             let mut handover = Handover(Some(self));
-            tokio::task::yield_now().await;
+            sync::yield_now().await;
             handover.0 = None;
         }
         let mut group = std::mem::take(&mut self.state.lock().queue().items);
@@ -189,8 +188,8 @@ impl<S: HoldsQueue> Committer<S> {
     }
 
     fn lead_in_background(self: &Arc<Self>, group: Vec<Item>) {
-        #[expect(clippy::disallowed_methods, reason = "detached on purpose: whoever pushed last may be gone by now")]
-        tokio::spawn(Self::lead(Arc::clone(self), group));
+        // Detached on purpose: whoever pushed last may be gone by now.
+        sync::detach(Self::lead(Arc::clone(self), group));
     }
 
     /// Commits `group`, if it is not empty, and then whatever queued up, until nothing is left.
@@ -198,7 +197,7 @@ impl<S: HoldsQueue> Committer<S> {
         loop {
             let mut pause = RETRY_PAUSE;
             if group.is_empty() {
-                tokio::task::yield_now().await;
+                sync::yield_now().await;
                 group = std::mem::take(&mut self.state.lock().queue().items);
             }
             while !self.commit(&mut group) {
@@ -206,7 +205,7 @@ impl<S: HoldsQueue> Committer<S> {
                     // Nothing will ever be written again, and whoever waits is told so.
                     return;
                 }
-                tokio::time::sleep(pause).await;
+                sync::sleep(pause).await;
                 pause = (pause * 2).min(RETRY_PAUSE_MAX);
             }
             group.clear();
@@ -217,12 +216,12 @@ impl<S: HoldsQueue> Committer<S> {
     }
 
     /// Starts the writer thread; it ends when the committer is closed.
-    pub fn start_writer(self: &Arc<Self>) -> std::io::Result<Option<std::thread::JoinHandle<()>>> {
+    pub fn start_writer(self: &Arc<Self>) -> std::io::Result<Option<thread::JoinHandle<()>>> {
         if self.durability == Durability::Process {
             return Ok(None);
         }
         let weak = Arc::downgrade(self);
-        std::thread::Builder::new().name("ledger-writer".to_owned()).spawn(move || write_loop(&weak)).map(Some)
+        thread::Builder::new().name("ledger-writer".to_owned()).spawn(move || write_loop(&weak)).map(Some)
     }
 
     /// Writes what is left and lets the writer end.
@@ -246,7 +245,7 @@ impl<S: HoldsQueue> Committer<S> {
 
     /// Reads from the database; `None` where it is closed. Blocks its thread until its turn comes.
     pub fn read<T: Send + 'static>(&self, query: impl FnOnce(&Connection) -> T + Send + 'static) -> Option<T> {
-        let (answer, answered) = std::sync::mpsc::sync_channel(1);
+        let (answer, answered) = sync::channel(1);
         {
             let mut state = self.state.lock();
             let queue = state.queue();
@@ -295,7 +294,7 @@ impl<S: HoldsQueue> Committer<S> {
                     return Err("the disk refuses writes".to_owned());
                 }
             }
-            std::thread::sleep(BORROW_PAUSE);
+            thread::sleep(BORROW_PAUSE);
         }
     }
 
@@ -411,7 +410,7 @@ fn write_loop<S: HoldsQueue>(weak: &Weak<Committer<S>>) {
     while let Some(committer) = weak.upgrade() {
         if group.is_empty() {
             // With a slow disk, a group that leaves without them makes them wait for two flushes.
-            std::thread::sleep(std::mem::take(&mut gather));
+            thread::sleep(std::mem::take(&mut gather));
             let mut state = committer.state.lock();
             if state.queue().items.is_empty() || !state.queue().free() {
                 if state.queue().closing && state.queue().free() {

@@ -18,6 +18,7 @@ mod owner;
 mod record;
 mod recover;
 mod sight;
+mod sync;
 
 pub use backup::{BackupError, restore};
 pub use engine::{Durability, Embedded, OpenError, Options, SqliteStore, open, open_on};
