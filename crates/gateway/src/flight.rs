@@ -171,8 +171,9 @@ impl Flight {
                     }
                 }
                 Poll::Ready(Some(Err(Broken::Unsent | Broken::Unknown))) => {
-                    // A stream that said it was over is complete, however its connection ended.
-                    let ending = if self.decoder.meter.done { self.decoder.complete() } else { Ending::Broken };
+                    // A stream that said how it ended has ended so, however its connection did.
+                    let told = self.decoder.meter.done || self.decoder.meter.failed;
+                    let ending = if told { self.decoder.complete() } else { Ending::Broken };
                     return Poll::Ready(Progress::Ended(ending));
                 }
                 Poll::Ready(None) => return Poll::Ready(Progress::Ended(self.decoder.complete())),

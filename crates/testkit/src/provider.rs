@@ -48,6 +48,8 @@ pub enum Script {
     Trickle,
     /// Sends an error inside a stream after one chunk.
     ErrorInStream,
+    /// Sends an error in the place of a stream's first chunk, then cuts the connection.
+    ErrorThenCut,
     /// Begins a stream and sends comments, one each few milliseconds, until the gateway has had enough.
     Comments,
     /// Answers with this `Content-Type` and body.
@@ -242,6 +244,11 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                     write_event(&mut stream, &event).await?;
                 }
                 end_stream(&mut stream, shared, Some(tokens(10, 5))).await?;
+            }
+            Script::ErrorThenCut => {
+                let event = "data: {\"error\":{\"message\":\"boom\",\"code\":500}}\n\n";
+                let chunk = format!("{}{:x}\r\n{event}\r\n", stream_head(), event.len());
+                return stream.write_all(chunk.as_bytes()).await;
             }
             Script::ErrorInStream => {
                 stream.write_all(stream_head().as_bytes()).await?;

@@ -276,6 +276,18 @@ async fn a_stream_that_breaks_tells_so_and_is_billed_for_what_was_seen() {
 }
 
 #[tokio::test]
+async fn an_error_before_any_output_costs_nothing_however_its_connection_ends() {
+    let app = TestApp::start().await;
+    let key = app.key().limit("1").create().await;
+    app.provider.script(Script::ErrorThenCut);
+    for _ in 0..20 {
+        let events = events(&streamed(&key).await);
+        assert_eq!(events.last().unwrap()["error"]["message"], "Provider returned error");
+    }
+    assert_eq!(settled(&key).await, 0);
+}
+
+#[tokio::test]
 async fn a_provider_that_vanishes_is_charged_at_the_hold_because_nobody_knows() {
     let app = TestApp::start().await;
     let key = app.key().limit("1").create().await;
