@@ -357,6 +357,8 @@ impl Flight {
         // What panicked once will panic again; it is settled all the same.
         let end = AssertUnwindSafe(self.end()).catch_unwind();
         let ending = tokio::select! {
+            // What came counts, also where time is up with it.
+            biased;
             ending = end => ending.unwrap_or(Ending::Broken),
             () = tokio::time::sleep(limit) => Ending::TimedOut,
             () = tasks.hurried() => Ending::Broken,
