@@ -14,7 +14,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("engine", &["domain", "store"]),
     ("store-sqlite", &["domain", "engine", "store"]),
     ("store-postgres", &["domain", "engine", "store"]),
-    ("simulate", &["domain", "engine", "store", "store-postgres", "store-sqlite"]),
+    ("simulate", &["app", "domain", "engine", "gateway", "store", "store-postgres", "store-sqlite"]),
     ("app", &["domain", "store"]),
     ("gateway", &["app", "domain", "store"]),
     ("http", &["app", "domain", "gateway", "store", "wire"]),

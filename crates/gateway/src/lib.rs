@@ -34,4 +34,6 @@ pub use request::Invalid;
 pub use steps::{NoSteps, Step, Steps};
 pub use stream::AnswerBody;
 pub use tasks::Tasks;
+#[cfg(feature = "scripted")]
+pub use upstream::{Broken, Connecting, Head, Script, ScriptedCall, Unreachable};
 pub use upstream::{OutputCapField, Provider, ProviderError, ProviderKind, ProviderSettings};

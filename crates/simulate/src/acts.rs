@@ -1,5 +1,6 @@
 //! What callers and administrators do: each act is a future on one process's store.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -19,8 +20,10 @@ use tollgate_store::{
 };
 use uuid::Uuid;
 
-use crate::process::Process;
+use crate::data::ChatId;
+use crate::process::{Gate, Process};
 use crate::rng::Rng;
+use crate::sim::Unanswered;
 
 pub type Shared = Arc<dyn Store>;
 pub type Act = Pin<Box<dyn Future<Output = Told> + Send>>;
@@ -42,6 +45,9 @@ pub enum Told {
     Adjusted(GenerationRow, Result<Result<Amounts, AdjustRefused>, StoreError>),
     SetUp(Result<Box<World>, StoreError>),
     Started(Result<Enter, String>),
+    /// The data path of a process is open, or is not.
+    Opened(Result<Box<Gate>, String>),
+    Chatted(ChatId, Result<(), Unanswered>),
 }
 
 /// What there is to act on.
@@ -51,6 +57,8 @@ pub struct World {
     pub workspaces: Vec<(WorkspaceId, Uuid)>,
     pub guardrails: Vec<Uuid>,
     pub members: Vec<(tollgate_domain::member::MemberId, String)>,
+    /// The newest secrets of keys that were rotated.
+    pub secrets: BTreeMap<i64, KeyHash>,
     made: u64,
 }
 
@@ -235,7 +243,7 @@ fn key_change(rng: &mut Rng, world: &World, at: Moment) -> KeyChange {
 /// An act of management.
 pub fn edit(store: Shared, rng: &mut Rng, world: &mut World, at: Moment) -> Option<Act> {
     let (by, Moment { tight, now, .. }) = (Actor::Operator, at);
-    let (_, hash) = *world.keys.get(at.key)?;
+    let (key, hash) = *world.keys.get(at.key)?;
     let (workspace, default) = *world.workspaces.get(rng.place(world.workspaces.len()))?;
     let guardrail =
         if rng.chance(3_000) { default } else { *world.guardrails.get(rng.place(world.guardrails.len()))? };
@@ -285,6 +293,7 @@ pub fn edit(store: Shared, rng: &mut Rng, world: &mut World, at: Moment) -> Opti
             let name = format!("secret-{}", world.made);
             let grace_micros = if rng.chance(5_000) { 0 } else { rng.between(1, 3_000_000) };
             let rotation = Rotation { secret: KeyHash::of(&name), label: name, grace_micros };
+            world.secrets.insert(key.0, rotation.secret);
             edited(async move { Ok(store.rotate_key(&hash, rotation, by.into()).await?.is_some()) })
         }
         22 => {

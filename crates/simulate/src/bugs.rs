@@ -1,4 +1,5 @@
-//! Bugs that are planted to see that they are found: each bends what passes the seam, or the file between two lives of a process.
+//! Bugs that are planted to see that they are found: each bends what passes the seam, the file between two lives of a
+//! process, or what the data path asks of its ledger and its providers.
 
 use crate::plan::EngineKind;
 
@@ -27,10 +28,18 @@ pub enum Bug {
     LostAtNothing,
     OverrunCutOnDisk,
     CommitThatWasNone,
+    ForgottenFlight,
+    ReleasedOnHangUp,
+    SentBeforeHeld,
+    ForgottenRaise,
+    ClosedOnHangUp,
+    RetriedUnknown,
+    ToldBeforeSettled,
+    OldestPrice,
 }
 
 /// All of them, with their words and the engine that they are planted in.
-pub const BUGS: [(Bug, &str, EngineKind); 22] = [
+pub const BUGS: [(Bug, &str, EngineKind); 30] = [
     (Bug::SkippedLock, "skipped-lock", EngineKind::Nodes),
     (Bug::ForgottenHold, "forgotten-hold", EngineKind::Nodes),
     (Bug::SettledTwice, "settled-twice", EngineKind::Nodes),
@@ -53,6 +62,14 @@ pub const BUGS: [(Bug, &str, EngineKind); 22] = [
     (Bug::LostAtNothing, "lost-at-nothing", EngineKind::Embedded),
     (Bug::OverrunCutOnDisk, "overrun-cut-on-disk", EngineKind::Embedded),
     (Bug::CommitThatWasNone, "commit-that-was-none", EngineKind::Embedded),
+    (Bug::ForgottenFlight, "forgotten-flight", EngineKind::Nodes),
+    (Bug::ReleasedOnHangUp, "released-on-hang-up", EngineKind::Embedded),
+    (Bug::SentBeforeHeld, "sent-before-held", EngineKind::Nodes),
+    (Bug::ForgottenRaise, "forgotten-raise", EngineKind::Embedded),
+    (Bug::ClosedOnHangUp, "closed-on-hang-up", EngineKind::Nodes),
+    (Bug::RetriedUnknown, "retried-unknown", EngineKind::Embedded),
+    (Bug::ToldBeforeSettled, "told-before-settled", EngineKind::Nodes),
+    (Bug::OldestPrice, "oldest-price", EngineKind::Embedded),
 ];
 
 /// The bug with this word.

@@ -12,6 +12,7 @@ use tollgate_domain::Timestamp;
 use tollgate_store::{Clock, Reading};
 
 use crate::bugs::Bug;
+use crate::data::Data;
 use crate::oracle::{Broken, Checked, Oracle};
 use crate::plan::{Fault, Plan};
 use crate::rng::Rng;
@@ -36,6 +37,8 @@ pub enum Event {
     /// A process is started, or goes on.
     Start(usize),
     Resume(usize),
+    /// The data path of a process is to be opened.
+    Gate(usize),
     /// So much time passes at once.
     Leap(u64),
     /// The database takes writes again.
@@ -111,6 +114,7 @@ pub struct Core {
     pub calm: bool,
     pub oracle: Oracle,
     pub server: Server,
+    pub data: Data,
     pub bug: Option<Bug>,
     pub broken: Option<Broken>,
     pub trace: Trace,
@@ -121,7 +125,9 @@ impl Core {
     pub fn new(rng: Rng, plan: Plan, server: Server, bug: Option<Bug>, told: bool) -> Self {
         let start = Timestamp::parse_utc(START).unwrap_or_default();
         let trace = Trace { hash: 0xCBF2_9CE4_8422_2325, told, ..Trace::default() };
+        let data = Data::new(plan.data.limits, plan.data.fee.parse().unwrap_or(0));
         let core = Self {
+            data,
             time: Arc::default(),
             now: 0,
             skew: 0,

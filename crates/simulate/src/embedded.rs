@@ -130,6 +130,12 @@ pub fn query(store: &SqliteStore, sql: &str, values: Vec<Value>) -> Vec<Row> {
     }
 }
 
+/// What is durably held for a generation.
+pub fn held(store: &SqliteStore, row: GenerationRow) -> Option<Amounts> {
+    let rows = query(store, "SELECT credits, byok FROM reservations WHERE row = ?1", vec![row.0.into()]);
+    rows.first().map(|row| amounts(row, 0))
+}
+
 /// A balance as the process has it in memory.
 pub fn balance(store: &SqliteStore, scope: Scope) -> Option<Balance> {
     Ground::glance(&**store, |state, _| state.book.balance(scope).cloned())

@@ -1,14 +1,16 @@
-//! Drives both storage engines through seeded faults and checks the ledger's promises after every step.
+//! Drives both storage engines and the data path through seeded faults and checks the ledger's promises after every step.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is a program that reports")]
 #![expect(clippy::cast_precision_loss, reason = "times and rates are only printed")]
 
 mod acts;
 mod bugs;
 mod core;
+mod data;
 mod embedded;
 mod oracle;
 mod plan;
 mod process;
+mod provider;
 mod rng;
 mod rules;
 mod seam;
@@ -16,6 +18,7 @@ mod server;
 mod sim;
 mod sqlite;
 mod tables;
+mod watched;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;

@@ -458,6 +458,11 @@ impl Oracle {
         })
     }
 
+    /// Whether a key may be used now, and for so much.
+    pub fn has_room(&self, key: KeyId, room: &Amounts) -> bool {
+        self.rules.usable(key, None, self.now) && self.fits(key, room, self.now)
+    }
+
     /// Lets every act that is under way see how things stand now.
     pub fn look(&mut self) {
         self.look_at(self.now);
@@ -531,6 +536,16 @@ impl Oracle {
         Ok(())
     }
 
+    /// The same, of one that may have been raised or settled since.
+    pub fn was_granted(&mut self, row: GenerationRow, hold: Amounts, admitted_at: Timestamp) -> Checked {
+        let told = self.told.entry(row.0).or_default();
+        told.granted = true;
+        match self.generations.get(&row.0) {
+            Some(it) if it.open.admitted_at == admitted_at && (it.raised || told.meant.is_some()) => Ok(()),
+            _ => self.told_granted(row, hold, admitted_at),
+        }
+    }
+
     /// A caller was told whether more is held.
     pub fn told_raised(&mut self, row: GenerationRow, to: &Amounts, raised: bool) -> Checked {
         let generation = self.generations.get(&row.0);
@@ -581,6 +596,17 @@ impl Oracle {
             return broken!("3 exactly once", "the one settlement of generation {} does not count", row.0);
         }
         Ok(())
+    }
+
+    /// A caller was told what an answer cost.
+    pub fn told_cost(&self, row: GenerationRow, cost: Usd) -> Checked {
+        let Some(generation) = self.generations.get(&row.0).filter(|it| it.outcome.is_some()) else {
+            return broken!("2 on disk first", "the cost of generation {} was told and is not there", row.0);
+        };
+        if generation.charges.iter().any(|charge| charge.credits == cost) {
+            return Ok(());
+        }
+        broken!("4 exact cost", "generation {}: {cost:?} was told, {:?} is there", row.0, generation.charges)
     }
 
     /// Whether a look saw what was there while it looked.

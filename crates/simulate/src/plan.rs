@@ -1,5 +1,9 @@
 //! What a run does: drawn from its seed, so that runs differ in kind and not only in order.
 
+use std::time::Duration;
+
+use tollgate_gateway::Limits;
+
 use crate::rng::Rng;
 
 /// A kind of fault.
@@ -39,10 +43,18 @@ pub enum Fault {
     Overrun,
     /// Management changes something.
     Edit,
+    /// Callers go through the data path.
+    Chat,
+    /// A provider cannot be reached, or answers with an error status.
+    Refusal,
+    /// A provider breaks off, goes silent, or fails in the middle.
+    Breakdown,
+    /// A provider says nothing of what an answer took, or what cannot be.
+    Miscount,
 }
 
 /// All of them, with their words.
-pub const FAULTS: [(Fault, &str); 17] = [
+pub const FAULTS: [(Fault, &str); 21] = [
     (Fault::LostRequest, "lost-request"),
     (Fault::LostAnswer, "lost-answer"),
     (Fault::FailedCommit, "failed-commit"),
@@ -60,6 +72,10 @@ pub const FAULTS: [(Fault, &str); 17] = [
     (Fault::HangUp, "hang-up"),
     (Fault::Overrun, "overrun"),
     (Fault::Edit, "edit"),
+    (Fault::Chat, "chat"),
+    (Fault::Refusal, "refusal"),
+    (Fault::Breakdown, "breakdown"),
+    (Fault::Miscount, "miscount"),
 ];
 
 impl Fault {
@@ -95,11 +111,58 @@ pub struct Plan {
     pub tick: u64,
     /// Whether limits are small.
     pub tight: bool,
+    pub data: DataPlan,
+}
+
+/// What of a run goes through the data path.
+#[derive(Clone, Debug)]
+pub struct DataPlan {
+    /// Whether there is a data path in this run.
+    pub open: bool,
+    pub limits: Limits,
+    pub providers: usize,
+    /// Whether there is an own provider credential.
+    pub own: Option<Own>,
+    /// What a call under one of them costs, in percent.
+    pub fee: &'static str,
+}
+
+/// An own provider credential.
+#[derive(Clone, Copy, Debug)]
+pub struct Own {
+    /// For one workspace only.
+    pub here: bool,
+    /// Tried behind the account's own capacity.
+    pub last: bool,
+}
+
+impl DataPlan {
+    fn draw(rng: &mut Rng, open: bool) -> Self {
+        let mut pick = |list: &[u64]| Duration::from_millis(list[rng.place(list.len())]);
+        let limits = Limits {
+            min_output_tokens: 2,
+            connect_timeout: pick(&[50, 300]),
+            head_timeout: pick(&[300, 1_500]),
+            idle_timeout: pick(&[200, 800]),
+            keep_alive: pick(&[100, 1_000]),
+            settle_wait: pick(&[3, 50, 500, 5_000]),
+            drain_timeout: pick(&[50, 1_000, 60_000]),
+            ..Limits::default()
+        };
+        let limits = Limits { attempts_max: 1 + rng.place(4), ..limits };
+        let providers = 1 + rng.place(3);
+        let own = Own { here: rng.chance(5_000), last: rng.chance(4_000) };
+        let own = rng.chance(4_000).then_some(own);
+        let fee = ["0", "5", "50", "100"][rng.place(4)];
+        Self { open, limits, providers, own, fee }
+    }
 }
 
 impl Plan {
     /// The plan of a run.
-    pub fn draw(rng: &mut Rng, engine: EngineKind, without: &[Fault]) -> Self {
+    ///
+    /// What goes through the data path is drawn from `other`: runs without it stay what they were.
+    pub fn draw(rng: &mut Rng, other: &mut Rng, engine: EngineKind, without: &[Fault]) -> Self {
         let processes = if engine == EngineKind::Embedded { 1 } else { [1, 2, 2, 3, 3, 4][rng.place(6)] };
         let callers = 1 + rng.place(12);
         let admins = 1 + rng.place(2);
@@ -115,7 +178,8 @@ impl Plan {
         let mut rates = [0; FAULTS.len()];
         for (rate, (fault, _)) in rates.iter_mut().zip(FAULTS) {
             // Some runs do without a kind of fault altogether, some have much of it.
-            let strength = [0, 1, 1, 3][rng.place(4)];
+            let place = if fault >= Fault::Chat { other.place(4) } else { rng.place(4) };
+            let strength = if fault == Fault::Chat { [0, 0, 1, 3][place] } else { [0, 1, 1, 3][place] };
             let usual = match fault {
                 Fault::LostRequest
                 | Fault::LostAnswer
@@ -132,13 +196,18 @@ impl Plan {
                 Fault::Cut | Fault::Refusing => 100,
                 Fault::Crash | Fault::Leap => 150,
                 Fault::Clock | Fault::Pause => 300,
+                // Half of the runs have no data path at all.
+                Fault::Chat => 3_000,
+                Fault::Refusal | Fault::Breakdown => 1_200,
+                Fault::Miscount => 800,
             };
             if !without.contains(&fault) {
                 *rate = if fault == Fault::Edit { usual * strength.max(1) } else { usual * strength };
             }
         }
-        let tight = rng.chance(8_000);
-        Self { processes, callers, admins, keys, rates, think, delay, tick, tight }
+        let tight = rng.chance(8_000) && (rates[Fault::Chat as usize] == 0 || other.chance(6_000));
+        let data = DataPlan::draw(other, rates[Fault::Chat as usize] > 0);
+        Self { processes, callers, admins, keys, rates, think, delay, tick, tight, data }
     }
 
     /// How often a fault happens.

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tollgate_app::App;
+use tollgate_gateway::Gateway;
 use tollgate_store_postgres::Node;
 use tollgate_store_sqlite::SqliteStore;
 
@@ -15,12 +17,21 @@ pub enum Inside {
     Embedded(SqliteStore),
 }
 
+/// The data path of a process, and the product that it looks keys up in.
+#[derive(Clone)]
+pub struct Gate {
+    pub app: App,
+    pub gateway: Gateway,
+}
+
 /// See the module.
 #[derive(Default)]
 pub struct Process {
     pub runtime: Option<Runtime>,
     pub store: Option<Shared>,
     pub inside: Option<Inside>,
+    /// Where calls go through the data path.
+    pub gate: Option<Gate>,
     /// Until when its timers were looked at.
     pub driven: u64,
     pub paused: bool,

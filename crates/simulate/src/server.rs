@@ -135,6 +135,11 @@ impl Server {
         ear.heard = ear.waiting.take().is_none_or(|waiting| waiting.send(()).is_err());
     }
 
+    /// The latest time that anybody was told.
+    pub const fn latest(&self) -> Timestamp {
+        self.latest
+    }
+
     fn boots(&self) -> BTreeSet<i64> {
         self.nodes.values().filter_map(|node| node.boot).collect()
     }

@@ -1,5 +1,7 @@
 //! One run: a world from a seed, step by step.
 
+mod chats;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,6 +17,7 @@ use tollgate_store::{Admission, Clock, Outcome, Reservation, Reserve, StoreError
 use crate::acts::{self, Act, Enter, Told, World};
 use crate::bugs::Bug;
 use crate::core::{Core, Event};
+use crate::data::ChatId;
 use crate::embedded::{self, Disk};
 use crate::oracle::{Broken, Checked, KeySeen, Watch, broken, least};
 use crate::plan::{EngineKind, Fault, Plan};
@@ -23,6 +26,8 @@ use crate::rng::Rng;
 use crate::seam::Link;
 use crate::server::Server;
 use crate::tables::Tables;
+
+pub use self::chats::Unanswered;
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -90,6 +95,7 @@ struct Somebody {
     call: Option<Call>,
     want: Option<Reserve>,
     edits: u64,
+    chat: Option<ChatId>,
 }
 
 struct Sim {
@@ -112,7 +118,8 @@ struct Sim {
 /// Runs a recipe.
 pub fn run(recipe: &Recipe) -> Report {
     let mut rng = Rng::new(recipe.seed ^ 0x746F_6C6C);
-    let plan = Plan::draw(&mut rng, recipe.engine, &recipe.without);
+    let mut other = Rng::new(recipe.seed ^ 0x6368_6174);
+    let plan = Plan::draw(&mut rng, &mut other, recipe.engine, &recipe.without);
     let core = Core::new(rng, plan, Server::default(), recipe.bug, recipe.told);
     let mut sim = Sim::new(core, recipe.clone());
     let done = sim.live();
@@ -147,6 +154,7 @@ impl Sim {
             call: None,
             want: None,
             edits: 0,
+            chat: None,
         };
         let starters = (0..plan.processes).map(|process| somebody(Role::Starter, process));
         let callers = (0..plan.callers).map(|_| somebody(Role::Caller, 0));
@@ -279,6 +287,7 @@ impl Sim {
                 }
                 self.drive(process);
             }
+            Event::Gate(process) => self.open_gate(process),
             Event::Leap(by) => {
                 let mut core = self.core.lock();
                 if !core.calm {
@@ -335,6 +344,7 @@ impl Sim {
             return;
         }
         self.observe(process);
+        self.core.lock().compare();
         let ready = |it: &Somebody| it.process == process && !it.called && it.act.is_some();
         for (who, somebody) in self.people.iter_mut().enumerate().filter(|(_, it)| ready(it)) {
             if somebody.flag.0.swap(false, Ordering::AcqRel) {
@@ -365,7 +375,8 @@ impl Sim {
         };
         let checked = core.oracle.durable(durable, |_| self.processes.first().is_some_and(|it| it.store.is_some()));
         core.check(checked);
-        let idle = !self.people.iter().any(|it| it.act.is_some());
+        let chats = core.plan.data.open && (core.data.is_busy() || core.is_murky());
+        let idle = !chats && !self.people.iter().any(|it| it.act.is_some());
         if idle && core.now > self.unwritten_until && !core.server.refusing {
             for scope in scopes {
                 let checked =
@@ -403,7 +414,8 @@ impl Sim {
         {
             let mut core = self.core.lock();
             if somebody.role != Role::Starter && core.fault(Fault::HangUp) {
-                let after = if core.rng.chance(5_000) { core.rng.below(3_000) } else { core.rng.below(40_000) };
+                let most = if somebody.chat.is_some() { 700_000 } else { 40_000 };
+                let after = if core.rng.chance(5_000) { core.rng.below(3_000) } else { core.rng.below(most) };
                 core.after(after, Event::HangUp(who, number));
             }
         }
@@ -428,6 +440,7 @@ impl Sim {
             self.latest = self.latest.max(now);
             core.oracle.look_at(self.latest);
         }
+        self.core.lock().data.current = somebody.chat;
         let polled = {
             let _inside = runtime.enter();
             let polled = act.as_mut().poll(&mut Context::from_waker(&waker));
@@ -449,7 +462,7 @@ impl Sim {
         let Some(somebody) = self.people.get_mut(who).filter(|it| it.number == number && it.act.is_some()) else {
             return;
         };
-        let (process, act) = (somebody.process, somebody.act.take());
+        let (process, act, chat) = (somebody.process, somebody.act.take(), somebody.chat.take());
         // Whoever leaves while it settles leaves it to the engine; an attempt that is given up is still settled.
         if somebody.call.as_ref().is_some_and(|call| call.settles > 0) {
             somebody.call = None;
@@ -463,6 +476,9 @@ impl Sim {
         }
         if let Some(runtime) = self.processes.get(process).and_then(|it| it.runtime.as_ref()) {
             let _inside = runtime.enter();
+            if let Some(chat) = chat {
+                self.core.lock().data.left(chat, tokio::time::Instant::now());
+            }
             drop(act);
         }
         self.drive(process);
@@ -553,15 +569,21 @@ impl Sim {
             self.begin(who, process, acts::credits(store));
             return;
         }
+        let share = core.plan.rate(Fault::Chat);
+        let gate = self.processes.get(process).and_then(|it| it.gate.clone());
+        let gate = gate.filter(|_| core.rng.chance(share));
         drop(core);
+        if gate.is_some_and(|gate| self.chat(who, process, gate)) {
+            return;
+        }
         let row = store.next_generation();
         let mut core = self.core.lock();
         let want = acts::wanted(&mut core.rng, row, key, hash);
         core.oracle.asks(row, want.secret);
         core.note("reserve", who as u64, || format!("generation {} on process {process}: {want:?}", row.0));
         // The embedded engine decides on what is not written yet.
-        let ahead =
-            self.disk.is_some() && (core.now < self.unwritten_until || self.people.iter().any(|it| it.act.is_some()));
+        let busy = core.data.is_busy() || self.people.iter().any(|it| it.act.is_some());
+        let ahead = self.disk.is_some() && (core.now < self.unwritten_until || busy);
         let (refusable, rejectable) = (want.bound.open_ended || ahead, ahead);
         let least = least(&want.bound, want.tariff);
         core.oracle.watch(who, Watch::Reserve { key, secret: want.secret, least, refusable, rejectable });
@@ -588,6 +610,8 @@ impl Sim {
             return;
         }
         let edits = core.oracle.edits;
+        let ended = std::mem::take(&mut core.data.ended);
+        self.ids.extend(ended.into_iter().take(400_usize.saturating_sub(self.ids.len())));
         if core.rng.chance(2_000)
             && let Some((row, id)) = self.ids.get(core.rng.place(self.ids.len())).cloned()
         {
@@ -621,6 +645,10 @@ impl Sim {
             self.started(who, started);
             return;
         }
+        if let Told::Opened(opened) = told {
+            self.opened(who, opened);
+            return;
+        }
         let checked = self.judge(who, told);
         {
             let mut core = self.core.lock();
@@ -633,8 +661,14 @@ impl Sim {
     fn judge(&mut self, who: usize, told: Told) -> Checked {
         let core = Arc::clone(&self.core);
         let mut core = core.lock();
+        // A settlement of the data path may be decided and not written, and nobody waits for it any more.
+        let busy = core.plan.data.open && (core.data.is_busy() || core.now < self.unwritten_until);
         let Some(somebody) = self.people.get_mut(who) else { return Ok(()) };
         match told {
+            Told::Chatted(number, answer) => {
+                somebody.chat = None;
+                Self::chatted(&mut core, who, number, answer)
+            }
             Told::Reserved(row, answer) => {
                 core.note("told-reserve", who as u64, || format!("generation {}: {answer:?}", row.0));
                 judge_reserve(&mut core, somebody, &self.processes, who, row, answer)
@@ -675,7 +709,7 @@ impl Sim {
                     disabled: view.key.disabled,
                     workspace: view.key.workspace.0,
                 });
-                if self.disk.is_some() && (self.people.iter().any(|it| it.act.is_some()) || core.is_murky()) {
+                if self.disk.is_some() && (busy || self.people.iter().any(|it| it.act.is_some()) || core.is_murky()) {
                     // It may see what is decided and not written.
                     return Ok(());
                 }
@@ -684,7 +718,7 @@ impl Sim {
             Told::Credits(answer) => {
                 core.note("told-credits", who as u64, || format!("{answer:?}"));
                 let Ok(it) = answer else { return Ok(()) };
-                if self.disk.is_some() && (self.people.iter().any(|it| it.act.is_some()) || core.is_murky()) {
+                if self.disk.is_some() && (busy || self.people.iter().any(|it| it.act.is_some()) || core.is_murky()) {
                     return Ok(());
                 }
                 core.oracle.told_credits(who, (it.total.map(Usd::nanos), it.used.nanos(), it.held.nanos()))
@@ -725,7 +759,7 @@ impl Sim {
                 }
                 Err(error) => broken!("the world is set up", "{error}"),
             },
-            Told::Started(_) => Ok(()),
+            Told::Started(_) | Told::Opened(_) => Ok(()),
         }
     }
 
@@ -760,6 +794,7 @@ impl Sim {
                     if let Some(it) = self.processes.get_mut(process) {
                         it.store = Some(Arc::new(store));
                     }
+                    self.open_gate(process);
                 }
                 Err(error) => self.core.lock().check(broken!("4 nothing lost on a crash", "it does not open: {error}")),
             }
@@ -803,7 +838,10 @@ impl Sim {
         self.core.lock().note("started", process as u64, || format!("{:?}", started.as_ref().err()));
         let Some(it) = self.processes.get_mut(process) else { return };
         match started {
-            Ok(enter) => enter(it),
+            Ok(enter) => {
+                enter(it);
+                self.open_gate(process);
+            }
             Err(_) => {
                 it.runtime = None;
                 let mut core = self.core.lock();
@@ -820,6 +858,7 @@ impl Sim {
         self.core.lock().note("crash", process as u64, String::new);
         let inside = it.inside.take();
         it.store = None;
+        let gate = it.gate.take();
         it.paused = false;
         match &inside {
             Some(Inside::Node(node)) => node.crash(),
@@ -833,6 +872,7 @@ impl Sim {
         for who in 0..self.people.len() {
             let Some(somebody) = self.people.get_mut(who).filter(|it| it.process == process) else { continue };
             let lost = somebody.act.take();
+            somebody.chat = None;
             if somebody.call.as_ref().is_some_and(|call| call.process == process) {
                 somebody.call = None;
             }
@@ -850,10 +890,12 @@ impl Sim {
         }
         {
             let _inside = runtime.enter();
+            drop(gate);
             drop(inside);
         }
         drop(runtime);
         let mut core = self.core.lock();
+        core.data.died(process);
         core.murky();
         if core.rng.chance(8_000) {
             core.cut(process);
@@ -1069,7 +1111,7 @@ fn judge_reserve(
 }
 
 /// Only some faults may be told.
-fn sound(error: &StoreError) -> Checked {
+pub fn sound(error: &StoreError) -> Checked {
     match error {
         StoreError::Unavailable(_) | StoreError::Uncertain | StoreError::ClockJumped { .. } => Ok(()),
         StoreError::Corrupt(_) | StoreError::Amount(_) | StoreError::Closed => broken!("everything ends", "{error}"),

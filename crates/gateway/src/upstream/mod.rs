@@ -2,8 +2,12 @@
 
 mod http;
 mod pool;
+#[cfg(feature = "scripted")]
+mod scripted;
 mod simulated;
 
+#[cfg(feature = "scripted")]
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use ::http::{HeaderValue, Uri};
@@ -14,6 +18,8 @@ use crate::limits::Limits;
 
 use self::http::HttpProvider;
 pub use self::http::{HttpCall, bearer};
+#[cfg(feature = "scripted")]
+pub use self::scripted::{Connecting, Script, ScriptedCall};
 use self::simulated::SimulatedCall;
 
 /// The field in which a provider of kind `openai` takes the output cap.
@@ -50,6 +56,9 @@ pub enum ProviderKind {
     },
     /// Built in: answers by itself, and costs nothing but what its models are priced at.
     Simulated,
+    /// Played by a program.
+    #[cfg(feature = "scripted")]
+    Scripted(Arc<dyn Script>),
 }
 
 /// A provider as it is configured.
@@ -89,8 +98,13 @@ pub struct Provider {
 
 #[derive(Debug)]
 enum Ready {
-    OpenAi { http: HttpProvider, cap_field: OutputCapField },
+    OpenAi {
+        http: HttpProvider,
+        cap_field: OutputCapField,
+    },
     Simulated,
+    #[cfg(feature = "scripted")]
+    Scripted(Arc<dyn Script>),
 }
 
 /// Tokens that a kind adds to a prompt at most, beyond the bytes that were sent.
@@ -113,6 +127,8 @@ impl Provider {
         let slug = settings.slug;
         let kind = match settings.kind {
             ProviderKind::Simulated => Ready::Simulated,
+            #[cfg(feature = "scripted")]
+            ProviderKind::Scripted(script) => Ready::Scripted(script),
             ProviderKind::OpenAi { base_url, api_key, cap_field } => {
                 let base: Uri = base_url.parse().map_err(|_| ProviderError::BaseUrl(slug.clone()))?;
                 let http = HttpProvider::new(&slug, &base, api_key.as_deref(), limits)?;
@@ -127,6 +143,8 @@ impl Provider {
         match &self.kind {
             Ready::OpenAi { cap_field, .. } => cap_field.as_str(),
             Ready::Simulated => "max_completion_tokens",
+            #[cfg(feature = "scripted")]
+            Ready::Scripted(_) => "max_completion_tokens",
         }
     }
 
@@ -135,6 +153,8 @@ impl Provider {
         match &self.kind {
             Ready::OpenAi { .. } => PromptOverhead { request: 32, message: 8, tool: 32 },
             Ready::Simulated => PromptOverhead { request: 0, message: 0, tool: 0 },
+            #[cfg(feature = "scripted")]
+            Ready::Scripted(_) => PromptOverhead { request: 0, message: 0, tool: 0 },
         }
     }
 
@@ -144,6 +164,8 @@ impl Provider {
         match &self.kind {
             Ready::Simulated => Ok(Call::Simulated(Box::new(SimulatedCall::new(&body, now)))),
             Ready::OpenAi { http, .. } => Ok(Call::Http(Box::new(http.call(body, own).await?))),
+            #[cfg(feature = "scripted")]
+            Ready::Scripted(script) => Ok(Call::Scripted(script.call(body, own).await?)),
         }
     }
 }
@@ -176,6 +198,9 @@ pub enum Call {
     Http(Box<HttpCall>),
     /// By the built-in provider.
     Simulated(Box<SimulatedCall>),
+    /// By a program.
+    #[cfg(feature = "scripted")]
+    Scripted(Box<dyn ScriptedCall>),
 }
 
 impl Call {
@@ -184,6 +209,8 @@ impl Call {
         match self {
             Self::Http(call) => call.poll_head(cx),
             Self::Simulated(call) => call.poll_head(cx),
+            #[cfg(feature = "scripted")]
+            Self::Scripted(call) => call.poll_head(cx),
         }
     }
 
@@ -192,6 +219,8 @@ impl Call {
         match self {
             Self::Http(call) => call.poll_data(cx),
             Self::Simulated(call) => call.poll_data(cx),
+            #[cfg(feature = "scripted")]
+            Self::Scripted(call) => call.poll_data(cx),
         }
     }
 }
