@@ -242,8 +242,8 @@ impl Gateway {
         place: Option<Place>,
     ) -> Result<Guard, ChatError> {
         let granted = reservation.cap;
-        let mut pending = Pending { shared: Arc::clone(&self.shared), price: None, held: Some(reservation), place };
-        let mut attempts: Vec<Attempt> = Vec::new();
+        let (shared, attempts) = (Arc::clone(&self.shared), Vec::new());
+        let mut pending = Pending { shared, price: None, held: Some(reservation), place, attempts };
         let mut last = None;
         let mut tries: VecDeque<&Candidate> = candidates.iter().collect();
         let mut resent = false;
@@ -260,9 +260,9 @@ impl Gateway {
             let (authorization, credential) = candidate.own.as_ref().map(|own| (&own.authorization, own.id)).unzip();
             let now = reservation.admitted_at.seconds();
             let Ok(call) = candidate.provider.call(Bytes::from(body), now, authorization).await else {
-                let latency_ms = flight::millis(started);
-                attempts.push(Attempt { provider: endpoint.provider.clone(), status: None, latency_ms, credential });
-                last = Some(failure(&endpoint.provider, FailureKind::Unreachable, credential.is_some(), &attempts));
+                let (provider, latency_ms) = (endpoint.provider.clone(), flight::millis(started));
+                last = Some(failure(&provider, FailureKind::Unreachable, credential.is_some(), &pending.attempts));
+                pending.attempts.push(Attempt { provider, status: None, latency_ms, credential });
                 continue;
             };
             let facts = SettlementFacts {
@@ -270,7 +270,7 @@ impl Gateway {
                 http_referer: caller.http_referer.clone(),
                 session_id: request.session_id.clone(),
                 credential,
-                attempts: std::mem::take(&mut attempts),
+                attempts: std::mem::take(&mut pending.attempts),
                 ..SettlementFacts::default()
             };
             let heading = Heading::new(reservation.id.as_str(), &endpoint.provider, &endpoint.model);
@@ -305,11 +305,12 @@ impl Gateway {
                 Err(Ending::TimedOut) => Failed::Fate(FailureKind::TimedOut),
                 Err(Ending::Unsent) => {
                     // An idle connection that the provider closed as we took it: once more, on another one.
-                    if !std::mem::replace(&mut resent, true) {
+                    let again = !std::mem::replace(&mut resent, true);
+                    if again {
                         sent = sent.saturating_sub(1);
                         tries.push_front(candidate);
                     }
-                    Failed::Unsent
+                    Failed::Unsent { again }
                 }
                 Err(_) => Failed::Fate(FailureKind::Broken),
             };
@@ -319,7 +320,7 @@ impl Gateway {
             // The cap of this try was its model's; the next one's is its own.
             pending.held = Some(Reservation { cap: granted, ..flight.reservation });
             pending.place = flight.place;
-            attempts = flight.facts.attempts;
+            pending.attempts = flight.facts.attempts;
             if !retry {
                 break;
             }
@@ -328,7 +329,7 @@ impl Gateway {
             let (provider, kind) = (&failure.provider, failure.kind);
             tracing::warn!(request.id = caller.request_id, generation.id = %held.id, provider, ?kind, "no provider answered; nothing is charged");
         }
-        pending.release(attempts).await;
+        pending.release().await;
         Err(ChatError::Provider(last.unwrap_or_else(|| failure("", FailureKind::Unreachable, false, &[]))))
     }
 
@@ -435,8 +436,8 @@ async fn await_head(guard: &mut Guard) -> Option<Result<Head, Ending>> {
 enum Failed {
     /// An error status: nothing was billed.
     Status(Head),
-    /// Nothing was written: nothing was billed.
-    Unsent,
+    /// Nothing was written: nothing was billed. `again` is the same try on another connection.
+    Unsent { again: bool },
     /// Nobody knows what became of the call.
     Fate(FailureKind),
 }
@@ -454,8 +455,11 @@ async fn conclude(mut guard: Guard, failed: Failed) -> (ProviderFailure, bool, O
             }
             (failure, false, None)
         }
-        Failed::Unsent => {
+        Failed::Unsent { again } => {
             let failure = failure(&provider, FailureKind::Unreachable, is_byok, &flight.facts.attempts);
+            if !again {
+                flight.note_attempt(None);
+            }
             (failure, true, guard.take())
         }
         Failed::Status(head) => {
@@ -507,6 +511,8 @@ struct Pending {
     price: Option<Arc<PricedEndpoint>>,
     held: Option<Reservation>,
     place: Option<Place>,
+    /// What failed so far.
+    attempts: Vec<Attempt>,
 }
 
 impl Pending {
@@ -539,14 +545,15 @@ impl Pending {
     }
 
     /// Gives back what is held: nothing was billed.
-    async fn release(mut self, attempts: Vec<Attempt>) {
-        if let Some(settlement) = self.take_release(attempts) {
+    async fn release(mut self) {
+        if let Some(settlement) = self.take_release() {
             flight::settle(&self.shared, settlement).await;
         }
     }
 
-    fn take_release(&mut self, attempts: Vec<Attempt>) -> Option<Settlement> {
+    fn take_release(&mut self) -> Option<Settlement> {
         let (reservation, endpoint) = self.held.take().zip(self.price.as_ref())?;
+        let attempts = std::mem::take(&mut self.attempts);
         Some(Settlement {
             row: reservation.row,
             outcome: Outcome::Released,
@@ -561,7 +568,7 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if let Some(settlement) = self.take_release(Vec::new()) {
+        if let Some(settlement) = self.take_release() {
             let (shared, place) = (Arc::clone(&self.shared), self.place.take());
             self.shared.tasks.spawn(async move {
                 flight::settle(&shared, settlement).await;

@@ -139,12 +139,16 @@ impl Flight {
     /// Notes the beginning of the answer.
     pub fn answered(&mut self, head: Head) {
         self.facts.latency_ms = Some(millis(self.started));
-        let provider = self.endpoint.endpoint.provider.clone();
-        let (latency_ms, credential) = (millis(self.started), self.facts.credential);
-        let attempt = Attempt { provider, status: Some(head.status), latency_ms, credential };
-        self.facts.attempts.push(attempt);
+        self.note_attempt(Some(head.status));
         self.head = Some(head);
         self.shared.steps.reached(Step::Answered);
+    }
+
+    /// Notes what became of this try: its status, or `None` where it was never answered.
+    pub fn note_attempt(&mut self, status: Option<u16>) {
+        let provider = self.endpoint.endpoint.provider.clone();
+        let (latency_ms, credential) = (millis(self.started), self.facts.credential);
+        self.facts.attempts.push(Attempt { provider, status, latency_ms, credential });
     }
 
     /// Reads what is there.
@@ -245,6 +249,9 @@ impl Flight {
     /// The bill (DESIGN section 5, "what is billed"), with the facts of the call, which the flight gives away.
     pub fn settlement(&mut self, ending: Ending) -> Settlement {
         self.shared.steps.reached(Step::Metered);
+        if self.head.is_none() {
+            self.note_attempt(None);
+        }
         self.facts.generation_ms = Some(millis(self.started));
         // A caller who left never learns how it ended (contract section 12).
         self.facts.finish_reason = self.decoder.meter.finish_reason.clone().filter(|_| !self.facts.cancelled);

@@ -288,6 +288,17 @@ async fn an_error_before_any_output_costs_nothing_however_its_connection_ends() 
 }
 
 #[tokio::test]
+async fn a_provider_that_cannot_be_reached_is_no_error_before_itself() {
+    let nobody = |config: &mut Config| config.providers[0].base_url = Some("http://127.0.0.1:1/v1".to_owned());
+    let app = TestApp::with(nobody, Limits::default()).await;
+    let key = app.key().limit("1").create().await;
+    let answer = key.chat(100, json!({})).await;
+    assert_eq!(answer.status, 502);
+    assert_eq!(body(&answer)["error"]["metadata"]["previous_errors"], json!([]));
+    assert_eq!(settled(&key).await, 0);
+}
+
+#[tokio::test]
 async fn a_provider_that_vanishes_is_charged_at_the_hold_because_nobody_knows() {
     let app = TestApp::start().await;
     let key = app.key().limit("1").create().await;

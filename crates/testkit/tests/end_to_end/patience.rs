@@ -103,6 +103,21 @@ async fn a_provider_that_never_answers_is_a_524_charged_at_the_hold() {
 }
 
 #[tokio::test]
+async fn a_try_that_was_never_answered_is_recorded_among_the_others() {
+    let limits = Limits { keep_alive: SHORT, ..Limits::default() };
+    let app = TestApp::with(|config| config.limits.head_timeout_seconds = 1, limits).await;
+    let key = app.key().limit("1").create().await;
+    app.provider.script(Script::Hold { prompt: 10, completion: 5 });
+    let answer = key.chat(100, json!({"stream": true})).await;
+    assert_eq!(last_event(&answer)["error"]["code"], 524);
+    let path = format!("/api/v1/generation?id={}", answer.headers["x-generation-id"].to_str().unwrap());
+    let shown = body(&key.client.raw(http::Method::GET, &path, None).await.unwrap());
+    let tried = shown["data"]["provider_responses"].as_array().unwrap();
+    assert_eq!(tried.len(), 1, "{shown}");
+    assert_eq!((&tried[0]["provider_name"], &tried[0]["status"]), (&json!("scripted"), &Value::Null));
+}
+
+#[tokio::test]
 async fn a_stream_that_falls_silent_is_ended_and_billed_for_what_was_seen() {
     let app = TestApp::with(|config| config.limits.idle_timeout_seconds = 1, Limits::default()).await;
     let key = app.key().limit("1").create().await;
