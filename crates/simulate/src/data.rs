@@ -113,6 +113,12 @@ enum Due {
     Estimate,
 }
 
+impl Sent {
+    fn is_to_the_same(&self, other: &Self) -> bool {
+        (&self.endpoint, self.own) == (&other.endpoint, other.own)
+    }
+}
+
 impl Shown {
     /// Whether nothing can have been billed for it.
     const fn is_free(&self) -> bool {
@@ -429,9 +435,26 @@ impl Data {
         checked
     }
 
+    /// Every try at a provider, with its status where it was answered.
+    fn tried(&self, calls: &[Sent]) -> Vec<(&str, Option<u16>)> {
+        let provider = |sent: &Sent| self.endpoints.get(&sent.endpoint).map_or("", |it| it.provider.as_str());
+        let each = calls.iter().enumerate().filter_map(|(place, sent)| match sent.shown.stage {
+            Stage::Connecting => None,
+            Stage::Answered(status) => Some((provider(sent), Some(status))),
+            // Once more on another connection is the same try.
+            Stage::Unsent if calls.get(place + 1).is_some_and(|next| next.is_to_the_same(sent)) => None,
+            _ => Some((provider(sent), None)),
+        });
+        each.collect()
+    }
+
     /// Whether a settlement is what the provider's answer costs.
     fn judge(&self, chat: &Chat, settlement: &Settlement, now: Instant) -> Checked {
-        let Settlement { row, outcome, charge, price, .. } = settlement;
+        let Settlement { row, outcome, charge, price, facts, .. } = settlement;
+        let tried = self.tried(&chat.calls);
+        if !facts.attempts.iter().map(|it| (it.provider.as_str(), it.status)).eq(tried.iter().copied()) {
+            return broken!("every attempt is recorded", "generation {}: {:?} of {tried:?}", row.0, facts.attempts);
+        }
         let Some(sent) = chat.calls.iter().rfind(|sent| !sent.shown.is_free()) else {
             if *charge == Amounts::default() && *outcome == Outcome::Released {
                 return Ok(());
@@ -443,7 +466,12 @@ impl Data {
         let estimate = |least: bool| least && *charge != nothing && hold.covers(charge);
         let right = match due {
             Due::Nothing => *charge == nothing && *outcome == Outcome::Released,
-            Due::Exactly(used) => self.cost(sent, &used) == Some(*charge) && *outcome == Outcome::Settled,
+            Due::Exactly(used) => {
+                let paid = if sent.own { charge.byok } else { charge.credits };
+                let parts = [settlement.cost.prompt, settlement.cost.completion].into_iter().sum::<Usd>();
+                let listed = settlement.cost.total == paid && parts == paid;
+                self.cost(sent, &used) == Some(*charge) && listed && *outcome == Outcome::Settled
+            }
             Due::Hold => *charge == hold && matches!(outcome, Outcome::Implausible | Outcome::Estimated),
             Due::Estimate => estimate(true) && *outcome == Outcome::Estimated,
         };
