@@ -549,6 +549,18 @@ impl Core {
 
     /// The data path begins to settle.
     pub fn settles(&mut self, settlement: &Settlement, now: Instant) {
+        self.count(match settlement.outcome {
+            Outcome::Settled => "chat-settled",
+            Outcome::Estimated => "chat-estimated",
+            Outcome::Implausible => "chat-implausible",
+            Outcome::Released | Outcome::Lost => "chat-released",
+        });
+        if settlement.facts.cancelled {
+            self.count("chat-drained");
+        }
+        if settlement.is_byok() {
+            self.count("chat-own");
+        }
         let checked = self.data.settles(settlement, now);
         self.check(checked);
         self.oracle.means(settlement.row, settlement.charge);

@@ -414,8 +414,9 @@ impl Sim {
         {
             let mut core = self.core.lock();
             if somebody.role != Role::Starter && core.fault(Fault::HangUp) {
-                let most = if somebody.chat.is_some() { 700_000 } else { 40_000 };
-                let after = if core.rng.chance(5_000) { core.rng.below(3_000) } else { core.rng.below(most) };
+                let (soon, late) = if somebody.chat.is_some() { (20_000, 700_000) } else { (3_000, 40_000) };
+                let most = if core.rng.chance(5_000) { soon } else { late };
+                let after = core.rng.below(most);
                 core.after(after, Event::HangUp(who, number));
             }
         }
