@@ -106,8 +106,8 @@ fn sqlite(arguments: &Arguments, shim: &Path) -> Result<String> {
         flushes.push(flush);
         for (durability, engine, peer, target) in [
             ("process", What::EmbeddedProcess, What::Rows, Some(PROCESS_TARGET)),
-            ("power", What::EmbeddedPower, What::Rows, Some(POWER_TARGET)),
-            ("power, peer too", What::EmbeddedPower, What::RowsFlushed, None),
+            ("power", What::EmbeddedPower, What::RowsFlushed, Some(POWER_TARGET)),
+            ("power, peer process", What::EmbeddedPower, What::Rows, None),
         ] {
             eprintln!("SQLite, {durability}, flush {disk}");
             let (engine, peer) = (job(engine, CALLERS).preloaded(preload), job(peer, 1).preloaded(preload));
@@ -118,8 +118,9 @@ fn sqlite(arguments: &Arguments, shim: &Path) -> Result<String> {
     Ok(format!(
         "### SQLite\n\n\
          {CALLERS} callers hold and settle calls of one key with a limit, each one after the other. The peer is one thread that inserts rows, \
-         64 a transaction, and decides nothing: in a file with `journal_mode=WAL` and `synchronous=NORMAL`, so that it waits for no flush, \
-         whatever the engine survives; in the last line of each disk with `synchronous=FULL`. One flush takes {:.0} µs at best; made slower, {:.0} µs. \
+         64 a transaction, and decides nothing, in a file that survives the same: `journal_mode=WAL`, with `synchronous=FULL` for `power`, where \
+         it waits for one flush a transaction, and `NORMAL` for `process`. The last line of each disk sets `power` beside a peer that waits for \
+         no flush. One flush takes {:.0} µs at best; made slower, {:.0} µs. \
          A pair is two flushes with `power`, so {CALLERS} callers cannot end more than {CALLERS} pairs in twice that time.\n\n{}\n",
         flushes[0],
         flushes[1],
