@@ -113,12 +113,6 @@ enum Due {
     Estimate,
 }
 
-impl Sent {
-    fn is_to_the_same(&self, other: &Self) -> bool {
-        (&self.endpoint, self.own) == (&other.endpoint, other.own)
-    }
-}
-
 impl Shown {
     /// Whether nothing can have been billed for it.
     const fn is_free(&self) -> bool {
@@ -438,12 +432,13 @@ impl Data {
     /// Every try at a provider, with its status where it was answered.
     fn tried(&self, calls: &[Sent]) -> Vec<(&str, Option<u16>)> {
         let provider = |sent: &Sent| self.endpoints.get(&sent.endpoint).map_or("", |it| it.provider.as_str());
+        // Once more on another connection is the same try; that is done once.
+        let unsent = calls.iter().position(|sent| sent.shown.stage == Stage::Unsent);
+        let again = unsent.filter(|place| place + 1 < calls.len());
         let each = calls.iter().enumerate().filter_map(|(place, sent)| match sent.shown.stage {
             Stage::Connecting => None,
             Stage::Answered(status) => Some((provider(sent), Some(status))),
-            // Once more on another connection is the same try.
-            Stage::Unsent if calls.get(place + 1).is_some_and(|next| next.is_to_the_same(sent)) => None,
-            _ => Some((provider(sent), None)),
+            _ => (again != Some(place)).then(|| (provider(sent), None)),
         });
         each.collect()
     }

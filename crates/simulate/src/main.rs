@@ -257,7 +257,7 @@ fn prove(arguments: &Arguments) -> ExitCode {
 
 fn hunt(bug: Bug, word: &str, engine: EngineKind, first: u64, arguments: &Arguments) -> Option<String> {
     let mut steps = 0;
-    for seed in first..first + arguments.seeds.max(400) {
+    for seed in first..first + arguments.seeds.max(1_000) {
         let recipe = Recipe { seed, steps: arguments.steps, engine, bug: Some(bug), without: Vec::new(), told: false };
         let report = run(&recipe);
         steps += report.steps;

@@ -285,6 +285,7 @@ impl Sim {
                 if let Some(it) = self.processes.get_mut(process) {
                     it.paused = false;
                 }
+                self.let_in(process);
                 self.drive(process);
             }
             Event::Gate(process) => self.open_gate(process),
@@ -504,8 +505,10 @@ impl Sim {
 
     fn call(&mut self, who: usize) {
         let Some(call) = self.people.get(who).and_then(|it| it.call.clone()) else {
-            if !self.ending {
-                self.ask(who);
+            if let Some(process) = self.some_process().filter(|_| !self.ending) {
+                self.ask(who, process);
+            } else if !self.ending {
+                self.later(who);
             }
             return;
         };
@@ -545,12 +548,18 @@ impl Sim {
         }
     }
 
+    /// Lets those in who knocked while a process stood still, before it learns what happened meanwhile.
+    fn let_in(&mut self, process: usize) {
+        for who in 0..self.people.len() {
+            let idle = |it: &Somebody| it.role == Role::Caller && it.act.is_none() && it.call.is_none();
+            if !self.ending && self.people.get(who).is_some_and(idle) {
+                self.ask(who, process);
+            }
+        }
+    }
+
     /// A new call, or a look.
-    fn ask(&mut self, who: usize) {
-        let Some(process) = self.some_process() else {
-            self.later(who);
-            return;
-        };
+    fn ask(&mut self, who: usize, process: usize) {
         let Some(store) = self.processes.get(process).and_then(|it| it.store.clone()) else { return };
         let mut core = self.core.lock();
         let place = core.rng.place(self.world.keys.len());
