@@ -115,6 +115,11 @@ impl Rollups {
         add(self.0.entry(rollup_key(spender, admitted_at, price)).or_default(), amounts);
     }
 
+    /// Whether nothing was added since it was taken.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What was added since this was last asked.
     pub fn take(&mut self) -> Vec<(RollupKey, Activity)> {
         self.0.drain().collect()

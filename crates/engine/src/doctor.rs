@@ -16,6 +16,13 @@ use crate::rows;
 use crate::state::State;
 use crate::value::{Row, Unreadable, Value};
 
+/// Why a clock that went back is not accepted: the end of such a call would be counted in a window that has not begun.
+pub const ADMITTED_LATER: &str =
+    "calls are in flight that were admitted after the time that is to be accepted; wait until they have ended";
+
+/// Why a clock that went back is not accepted: what was spent could not be summed up in a moment of quiet.
+pub const NOT_QUIET: &str = "calls were settled all the while; try again, or stop whoever calls";
+
 /// What does not add up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
@@ -98,6 +105,8 @@ pub struct Wrong {
     pub found: Balance,
     /// The same.
     pub right: Balance,
+    /// Whether a counter of it belongs to a window that has not begun: nothing is counted in it until then.
+    pub ahead: bool,
 }
 
 /// What is looked at, as of one moment.
@@ -254,10 +263,11 @@ pub fn examine(state: &State, sighting: &Sighting) -> Result<(Report, Vec<Wrong>
     for scope in scopes {
         let stored = stored.get(&scope).cloned().unwrap_or_default();
         let (mut found, mut right) = (Balance::default(), Balance::default());
-        let before = report.findings.len();
+        let (before, mut ahead) = (report.findings.len(), false);
         for kind in MoneyKind::ALL {
             for (window, (sums, holds)) in WindowKind::ALL.into_iter().zip(entries.iter().zip(&held)) {
                 let id = windows.of(window);
+                ahead |= stored.counter(kind, window).window > id;
                 let is = Counter {
                     window: id,
                     spent: stored.spent(kind, window, &windows),
@@ -276,8 +286,8 @@ pub fn examine(state: &State, sighting: &Sighting) -> Result<(Report, Vec<Wrong>
                 }
             }
         }
-        if report.findings.len() > before {
-            wrong.push(Wrong { scope, found, right });
+        if ahead || report.findings.len() > before {
+            wrong.push(Wrong { scope, found, right, ahead });
         }
     }
     hours(&sighting.hours, for_life, &mut report)?;

@@ -363,12 +363,12 @@ impl Flight {
         let (tasks, limit) = (self.shared.tasks.clone(), self.shared.limits.drain_timeout);
         // What panicked once will panic again; it is settled all the same.
         let end = AssertUnwindSafe(self.end()).catch_unwind();
+        let hurried = tokio::task::unconstrained(tasks.hurried());
         let ending = tokio::select! {
-            // What came counts, also where time is up with it.
+            // What came counts, also where time is up with it: a provider that is faster than this task cannot outlast the limit.
             biased;
-            ending = end => ending.unwrap_or(Ending::Broken),
-            () = tokio::time::sleep(limit) => Ending::TimedOut,
-            () = tasks.hurried() => Ending::Broken,
+            ended = tokio::time::timeout(limit, end) => ended.map_or(Ending::TimedOut, |end| end.unwrap_or(Ending::Broken)),
+            () = hurried => Ending::Broken,
         };
         self.settle(ending).await;
     }

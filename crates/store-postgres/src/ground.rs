@@ -6,9 +6,7 @@ use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::ledger::{Scope, Spender};
 use tollgate_domain::{IdCipher, Timestamp};
 use tollgate_engine::doctor::{Report, Sighting};
-use tollgate_engine::{
-    CLOCK, Changed, Corrected, FOUND_COLUMNS, Found, Ground, Row, State, Statement, Value, released, statement,
-};
+use tollgate_engine::{Changed, Corrected, FOUND_COLUMNS, Found, Ground, Row, State, Statement, Value, released};
 use tollgate_store::{Admission, Raise, Reserve, Settled, Settlement, StoreError};
 
 use crate::batch::{Answer, Intent, share};
@@ -267,7 +265,7 @@ impl<D: Database> Ground for Node<D> {
     }
 
     async fn sight(&self) -> Result<Sighting, StoreError> {
-        self.look_at_all().await.map(|(sighting, _)| sighting)
+        self.look_at_all(None).await.map(|(sighting, _)| sighting)
     }
 
     async fn mend(&self) -> Result<Report, StoreError> {
@@ -275,26 +273,7 @@ impl<D: Database> Ground for Node<D> {
     }
 
     async fn accept_clock(&self) -> Result<Timestamp, StoreError> {
-        let mut change = self.shared.database.change().await.map_err(unavailable)?;
-        // By itself: what any node saw may be what is to be forgotten.
-        let told = change.query("SELECT ledger_clock()", Vec::new()).await.map_err(unavailable)?;
-        let micros: i64 = told.first().map_or(Ok(0), |row| row.get(0))?;
-        let now = Timestamp::from_micros(micros);
-        let acting = loop {
-            let (_, version) = self.keep_up(&mut change).await?;
-            let mut live = self.shared.live.lock();
-            if live.version == version {
-                let acting = Acting::begin(self, &mut live);
-                live.state.accept_clock(now);
-                break acting;
-            }
-        };
-        // Every node hears of it with what else management changed.
-        let seen = statement("UPDATE nodes SET seen = ?1", vec![Value::from(micros)]);
-        let told = statement(ACCEPT_CLOCK, vec![Value::from(CLOCK), Value::from(micros.to_be_bytes().to_vec())]);
-        self.end_change(change, vec![seen, told], acting).await?;
-        self.shared.live.lock().believe();
-        Ok(now)
+        self.take_clock().await
     }
 
     fn find_generation(&self) -> &'static str {
@@ -370,9 +349,6 @@ impl<D: Database> Ground for Node<D> {
         self.time(&mut live, glimpse.now).map(|_| ()).map_err(|jump_seconds| StoreError::ClockJumped { jump_seconds })
     }
 }
-
-const ACCEPT_CLOCK: &str = "INSERT INTO meta (name, value) VALUES (?1, ?2)
-ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
 fn mismatch(answer: &Answer) -> StoreError {
     match answer {

@@ -536,13 +536,14 @@ impl<D: Database> Node<D> {
     /// Writes something small where the last batch could not be written and nothing waits to be tried again: nobody else would
     /// notice that the database is back.
     pub(crate) async fn probe(&self) -> Result<(), StoreError> {
-        let idle = {
-            let live = self.shared.live.lock();
-            live.trouble.is_some() && !live.attended
-        };
-        if idle {
+        let trouble = |live: &Live| live.trouble.clone().filter(|_| !live.attended);
+        let seen = trouble(&self.shared.live.lock());
+        if seen.is_some() {
             self.renew().await?;
-            self.recovered();
+            // Unless a batch found another one meanwhile.
+            if trouble(&self.shared.live.lock()) == seen {
+                self.recovered();
+            }
         }
         Ok(())
     }

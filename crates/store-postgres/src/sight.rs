@@ -3,11 +3,13 @@
 //! Entries and balances grow together, so what they differ by stays the same however much is spent meanwhile. It is found
 //! without a lock, however long that takes, and then added in one short change.
 
+use std::collections::BTreeMap;
+
 use tollgate_domain::ledger::{Balance, Counter, MoneyKind, Scope};
 use tollgate_domain::time::{WindowKind, Windows};
 use tollgate_domain::{Timestamp, Usd};
 use tollgate_engine::doctor::{self, COUNTS, ENTRY, HOURS, Question, Report, Sighting, Wrong};
-use tollgate_engine::{Ground, Row, Statement, Value, no_sums, scope_columns, statement};
+use tollgate_engine::{CLOCK, Ground, Row, Statement, Unreadable, Value, no_sums, scope_columns, statement};
 use tollgate_store::StoreError;
 
 use crate::ground::Acting;
@@ -16,6 +18,14 @@ use crate::seam::{Change, Database};
 
 /// How often a sighting is tried that finds what another node gave up a moment ago.
 const SIGHTINGS_MAX: usize = 3;
+
+/// How often it is tried to find a moment in which nothing is settled.
+const ACCEPTS_MAX: usize = 10;
+
+const CLOCK_ITSELF: &str = "SELECT ledger_clock()";
+
+const ACCEPT_CLOCK: &str = "INSERT INTO meta (name, value) VALUES (?1, ?2)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
 /// What one change puts right, at most.
 const MENDED_MAX: usize = 1_000;
@@ -50,13 +60,14 @@ fn question(sql: &str) -> Question {
 
 impl<D: Database> Node<D> {
     /// What the doctor looks at, and when something was put right last.
-    pub(crate) async fn look_at_all(&self) -> Result<(Sighting, Vec<Row>), StoreError> {
+    /// In the windows of now, or of a time.
+    pub(crate) async fn look_at_all(&self, at: Option<Timestamp>) -> Result<(Sighting, Vec<Row>), StoreError> {
         let mut tries = 0;
         loop {
             tries += 1;
             // What is nobody's is every node's to end.
             self.expire_orphans().await?;
-            let now = self.look(no_sums, |_, now| now).await?;
+            let now = if let Some(at) = at { at } else { self.look(no_sums, |_, now| now).await? };
             let both = format!("SELECT {ENTRY} FROM settlements UNION ALL SELECT {ENTRY} FROM corrections");
             let plain = [COUNTS, BALANCES, HOLDS, HOURS, ORPHANS, MENDED].map(question);
             let questions = plain.into_iter().chain([(doctor::entries(&both), doctor::spans(now))]).collect();
@@ -64,7 +75,10 @@ impl<D: Database> Node<D> {
             let mut next = || answers.next().unwrap_or_default();
             let (counts, balances, holds, hours, orphans, mended) = (next(), next(), next(), next(), next(), next());
             let entries = next();
-            if !orphans.is_empty() && tries < SIGHTINGS_MAX {
+            // A window may have ended meanwhile.
+            let later = if at.is_some() { now } else { self.look(no_sums, |_, now| now).await? };
+            let passed = Windows::at(later) != Windows::at(now);
+            if (passed || !orphans.is_empty()) && tries < SIGHTINGS_MAX {
                 continue;
             }
             let oldest = holds.iter().map(|row| row.get(5)).collect::<Result<Vec<i64>, _>>()?.into_iter().min();
@@ -74,11 +88,58 @@ impl<D: Database> Node<D> {
         }
     }
 
+    /// Takes the clock as it is, on every node. Where it went back, counters of windows that have not begun are summed anew for those
+    /// of that time, from the entries: else nothing would count in them until then. While the clock is off nothing is admitted, so it is
+    /// quiet.
+    pub(crate) async fn take_clock(&self) -> Result<Timestamp, StoreError> {
+        let clock =
+            |rows: &[Row]| Ok::<_, Unreadable>(Timestamp::from_micros(rows.first().map_or(Ok(0), |row| row.get(0))?));
+        for _ in 0..ACCEPTS_MAX {
+            // By itself: what any node saw may be what is to be forgotten.
+            let told = self.shared.database.query(CLOCK_ITSELF, Vec::new()).await.map_err(unavailable)?;
+            let (mut sighting, _) = self.look_at_all(Some(clock(&told)?)).await?;
+            let mut change = self.shared.database.change().await.map_err(unavailable)?;
+            let now = clock(&change.query(CLOCK_ITSELF, Vec::new()).await.map_err(unavailable)?)?;
+            let hours = change.query(HOURS, Vec::new()).await.map_err(unavailable)?;
+            let quiet = by_key(&hours)? == by_key(&sighting.hours)? && Windows::at(now) == Windows::at(sighting.now);
+            sighting.holds = change.query(HOLDS, Vec::new()).await.map_err(unavailable)?;
+            let admitted = sighting.holds.iter().map(|row| row.get::<i64>(5)).collect::<Result<Vec<_>, _>>()?;
+            let acting = loop {
+                let (_, version) = self.keep_up(&mut change).await?;
+                let mut live = self.shared.live.lock();
+                if live.version == version {
+                    break Acting::begin(self, &mut live);
+                }
+            };
+            let (_, mut wrong) = self.glance(|state, _| doctor::examine(state, &sighting))?;
+            wrong.retain(|wrong| wrong.ahead);
+            if !wrong.is_empty() {
+                if admitted.iter().any(|at| *at > now.micros()) {
+                    return acting.undone(Err(StoreError::Unavailable(doctor::ADMITTED_LATER.to_owned())));
+                }
+                if !quiet {
+                    acting.undone(());
+                    continue;
+                }
+            }
+            self.glance(|state, _| state.accept_clock(now));
+            let balances = wrong.iter().flat_map(|wrong| rewritten(wrong.scope, &wrong.right));
+            // Every node hears of it with what else management changed.
+            let seen = statement("UPDATE nodes SET seen = ?1", vec![Value::from(now.micros())]);
+            let told = vec![Value::from(CLOCK), Value::from(now.micros().to_be_bytes().to_vec())];
+            let statements = [seen, statement(ACCEPT_CLOCK, told)].into_iter().chain(balances).collect();
+            self.end_change(change, statements, acting).await?;
+            self.shared.live.lock().believe();
+            return Ok(now);
+        }
+        Err(StoreError::Unavailable(doctor::NOT_QUIET.to_owned()))
+    }
+
     /// Puts right what does not add up.
     pub(crate) async fn put_right(&self) -> Result<Report, StoreError> {
         let mut first = None;
         loop {
-            let (sighting, mended) = self.look_at_all().await?;
+            let (sighting, mended) = self.look_at_all(None).await?;
             let (report, mut wrong) = self.glance(|state, _| doctor::examine(state, &sighting))?;
             let mut missing = if report.misses_hours() {
                 let questions = vec![question(&doctor::missing_hours("true", "true")), question(MENDED)];
@@ -128,6 +189,11 @@ impl<D: Database> Node<D> {
             first = Some(report);
         }
     }
+}
+
+/// Sums of hours by key, whatever their order.
+fn by_key(rows: &[Row]) -> Result<BTreeMap<i64, Vec<Value>>, Unreadable> {
+    rows.iter().map(|row| Ok((row.get(0)?, row.values().to_vec()))).collect()
 }
 
 /// A balance as it is by now, with what was wrong with it put right.

@@ -71,7 +71,17 @@ impl Draft {
             ErrorKind::AlreadyExists => BackupError::Draft(path.clone()),
             _ => error.into(),
         })?;
-        Ok((Self { path, whole: false }, file))
+        let draft = Self { path, whole: false };
+        // Of a draft that somebody removed without them.
+        draft.remove_logs();
+        Ok((draft, file))
+    }
+
+    fn remove_logs(&self) {
+        for suffix in ["-journal", "-wal", "-shm"] {
+            // Seldom is there one.
+            let _ = std::fs::remove_file(named(&self.path, suffix));
+        }
     }
 
     /// Gives it its name, unless something else has it by now.
@@ -91,6 +101,7 @@ impl Drop for Draft {
         if !self.whole {
             // What is left of it is of no use to anybody.
             let _ = std::fs::remove_file(&self.path);
+            self.remove_logs();
         }
     }
 }

@@ -203,6 +203,7 @@ impl<S: HoldsQueue> Committer<S> {
             while !self.commit(&mut group) {
                 if self.connection.lock().is_none() {
                     // Nothing will ever be written again, and whoever waits is told so.
+                    self.state.lock().queue().items.clear();
                     return;
                 }
                 sync::sleep(pause).await;
@@ -439,6 +440,7 @@ fn write_loop<S: HoldsQueue>(weak: &Weak<Committer<S>>) {
         } else {
             let mut state = committer.state.lock();
             if state.queue().closing {
+                state.queue().items.clear();
                 return;
             }
             committer.wake.wait_for(&mut state, pause);

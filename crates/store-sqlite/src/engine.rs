@@ -166,9 +166,13 @@ pub fn open(options: Options) -> Result<SqliteStore, OpenError> {
     let path = options.path.clone();
     let own = owner::token_without_log(&path);
     let mut connection = connect(&path, options.durability)?;
-    let left = if migrate::is_migrated(&connection)? { owner::check(&connection, &path, own)? } else { None };
+    let found = if migrate::is_migrated(&connection)? {
+        owner::check(&connection, &path, own)?
+    } else {
+        owner::Found::default()
+    };
     migrate::migrate(&mut connection)?;
-    owner::mark(&connection, &path, left, options.token)?;
+    owner::mark(&connection, &path, found, options.token)?;
     open_on(connection, options)
 }
 

@@ -7,9 +7,7 @@ use tollgate_domain::ledger::{Amounts, Closed, Open, ReserveOutcome, Scope, Spen
 use tollgate_domain::usage::TokenUsage;
 use tollgate_domain::{IdCipher, Timestamp};
 use tollgate_engine::doctor::{Report, Sighting};
-use tollgate_engine::{
-    Changed, Corrected, FOUND_COLUMNS, Found, Ground, GuardedClock, Row, State, Statement, Value, released,
-};
+use tollgate_engine::{Changed, Corrected, FOUND_COLUMNS, Found, Ground, Row, State, Statement, Value, released};
 use tollgate_store::{Admission, Outcome, Raise, Reservation, Reserve, Settled, Settlement, StoreError};
 
 use crate::committer::Ticket;
@@ -148,15 +146,7 @@ impl Ground for Embedded {
     }
 
     async fn accept_clock(&self) -> Result<Timestamp, StoreError> {
-        let (now, ticket) = {
-            let mut live = self.live.lock();
-            let now = self.clock.read().wall;
-            live.clock = GuardedClock::new(now);
-            let ticket = self.fold_waited(&mut live);
-            (now, ticket)
-        };
-        self.wait(ticket).await?;
-        Ok(now)
+        crate::sight::accept_clock(self).await
     }
 
     fn find_generation(&self) -> &'static str {

@@ -43,7 +43,9 @@ impl Mark {
 }
 
 fn beside(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
+    // Where its log is, too.
+    let database = std::fs::canonicalize(database).unwrap_or_else(|_| database.to_owned());
+    let mut name = database.into_os_string();
     name.push(".owner");
     PathBuf::from(name)
 }
@@ -53,21 +55,29 @@ pub fn token(db: &Connection) -> rusqlite::Result<Option<Token>> {
     db.query_row(RUNNING, [], |row| row.get(0)).optional()
 }
 
-/// Refuses a copy that was made while a process had the original open. Otherwise the token that the last process left, if it died.
-/// `own` is what [`token_without_log`] found.
+/// The tokens of a database: with its log, and in the file itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    left: Option<Token>,
+    own: Option<Token>,
+}
+
+/// Refuses a copy that was made while a process had the original open. Otherwise what the last process left, if it died. `own` is what
+/// [`token_without_log`] found.
 ///
 /// # Errors
 /// [`OpenError::Copied`], or the database cannot be read.
-pub fn check(db: &Connection, path: &Path, own: Option<Token>) -> Result<Option<Token>, OpenError> {
-    let Some(left) = token(db)? else { return Ok(None) };
+pub fn check(db: &Connection, path: &Path, own: Option<Token>) -> Result<Found, OpenError> {
+    let found = Found { left: token(db)?, own };
+    let Some(left) = found.left else { return Ok(found) };
     let inode = std::fs::metadata(path)?.ino();
     let mark = std::fs::read_to_string(beside(path)).ok().as_deref().and_then(Mark::parse);
     let known = |mark: Mark| mark.inode == inode && own.iter().chain([&left]).all(|it| mark.tokens.contains(&hex(*it)));
-    if mark.is_some_and(known) { Ok(Some(left)) } else { Err(OpenError::Copied) }
+    if mark.is_some_and(known) { Ok(found) } else { Err(OpenError::Copied) }
 }
 
 /// The token in the file itself: the log beside it may be of another file than the one that it lies beside now. Ask before the
-/// database is opened: the end of this look would end the lock on it.
+/// database is opened, which writes the log into the file.
 pub fn token_without_log(path: &Path) -> Option<Token> {
     let name = path.to_str()?.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
@@ -76,22 +86,36 @@ pub fn token_without_log(path: &Path) -> Option<Token> {
     token(&db).ok()?
 }
 
-/// Marks a database that is opened; `left` is what [`check`] found.
+/// Marks a database that is opened; `found` is what [`check`] found.
 ///
 /// # Errors
 /// The mark cannot be written.
-pub fn mark(db: &Connection, path: &Path, left: Option<Token>, new: Token) -> Result<(), OpenError> {
-    let inode = std::fs::metadata(path)?.ino();
-    let mark = |tokens: Vec<Token>| write(path, &Mark { inode, tokens: tokens.into_iter().map(hex).collect() }.print());
-    // Both, until the new one is in the database: this process may die in between.
-    mark(left.into_iter().chain([new]).collect())?;
-    db.execute(SET_META, params!["running", new])?;
-    // Into the file itself: a copy of it carries the mark, whatever becomes of the log beside it.
-    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-    if left.is_some() {
-        mark(vec![new])?;
+pub fn mark(db: &Connection, path: &Path, found: Found, new: Token) -> Result<(), OpenError> {
+    (0..MARK_STEPS).try_for_each(|step| mark_step(step, db, path, found, new))
+}
+
+const MARK_STEPS: usize = 4;
+
+/// A step of [`mark`]: this process may die after each.
+fn mark_step(step: usize, db: &Connection, path: &Path, found: Found, new: Token) -> Result<(), OpenError> {
+    let known = |tokens: &[Option<Token>]| {
+        let tokens = tokens.iter().flatten().copied().map(hex).collect();
+        let inode = std::fs::metadata(path)?.ino();
+        write(path, &Mark { inode, tokens }.print())
+    };
+    match step {
+        // All that may be found next time.
+        0 => known(&[found.own, found.left, Some(new)])?,
+        1 => db.execute(SET_META, params!["running", new]).map(|_| ())?,
+        // Into the file itself: a copy of it carries the mark, whatever becomes of the log beside it.
+        2 => checkpoint(db)?,
+        _ => known(&[Some(new)])?,
     }
     Ok(())
+}
+
+fn checkpoint(db: &Connection) -> rusqlite::Result<()> {
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }
 
 fn hex(token: Token) -> String {
@@ -127,29 +151,37 @@ pub fn unmark(db: &Connection) -> rusqlite::Result<()> {
 /// The database is closed: what it is a copy of does not matter any more.
 pub fn leave(db: &Connection, path: &Path) -> rusqlite::Result<()> {
     unmark(db)?;
-    // Without a token in the database nobody looks at it.
+    checkpoint(db)?;
+    // Without a token in the file nobody looks at it.
     let _ = std::fs::remove_file(beside(path));
     Ok(())
 }
 
 /// Takes a database that [`check`] refuses for what it is. What was written while it was copied may not be in it, so admission is
-/// closed.
+/// closed. Whether there was anything to accept.
 ///
 /// # Errors
-/// It is open, or is no database.
-pub fn accept(path: &Path) -> Result<(), OpenError> {
+/// It is open, or is no database, or the log beside it is of another file.
+pub fn accept(path: &Path) -> Result<bool, OpenError> {
+    let own = token_without_log(path);
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     db.busy_timeout(Duration::ZERO)?;
+    match check(&db, path, own) {
+        Ok(_) => return Ok(false),
+        Err(OpenError::Copied) => {}
+        Err(other) => return Err(other),
+    }
+    if own.is_some() && own != token(&db)? {
+        return Err(OpenError::Damaged("the log beside it is of another file: move it away".to_owned()));
+    }
     let sound: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if sound != "ok" {
         return Err(OpenError::Damaged(sound));
     }
-    if token(&db)?.is_some() {
-        db.execute(SET_META, params![tollgate_engine::CLOSED, vec![1_u8]])?;
-        leave(&db, path)?;
-    }
+    db.execute(SET_META, params![tollgate_engine::CLOSED, vec![1_u8]])?;
+    leave(&db, path)?;
     db.close().map_err(|(_, error)| error)?;
-    Ok(())
+    Ok(true)
 }
 
 #[cfg(test)]
@@ -162,5 +194,48 @@ mod tests {
         assert_eq!(Mark::parse(&mark.print()), Some(mark));
         assert_eq!(Mark::parse(""), None);
         assert_eq!(Mark::parse("x ab"), None);
+    }
+
+    /// A connection whose end is that of a process that died.
+    fn open(path: &Path) -> Connection {
+        let db = Connection::open(path).unwrap();
+        db.pragma_update(None, "journal_mode", "WAL").unwrap();
+        db.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+        db
+    }
+
+    #[test]
+    fn wherever_starts_and_a_stop_break_off_the_original_is_known() {
+        let steps = 0..=MARK_STEPS;
+        let orders = steps.clone().flat_map(|one| {
+            let steps = steps.clone();
+            steps.clone().flat_map(move |two| steps.clone().map(move |three| [one, two, three]))
+        });
+        for order in orders {
+            for stopped in [None, Some(0), Some(1), Some(2)] {
+                let folder = tempfile::tempdir().unwrap();
+                let path = folder.path().join("a.db");
+                open(&path)
+                    .execute_batch("CREATE TABLE meta (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT")
+                    .unwrap();
+                for (place, steps) in order.into_iter().enumerate() {
+                    let own = token_without_log(&path);
+                    let db = open(&path);
+                    let found = check(&db, &path, own);
+                    let found = found.unwrap_or_else(|error| panic!("{order:?} {stopped:?} {place}: {error}"));
+                    let new = [u8::try_from(place).unwrap() + 1; 32];
+                    for step in 0..steps {
+                        mark_step(step, &db, &path, found, new).unwrap();
+                    }
+                    if steps == MARK_STEPS && stopped == Some(place) {
+                        // Its end broke off before the log was written into the file.
+                        unmark(&db).unwrap();
+                    }
+                }
+                let own = token_without_log(&path);
+                let last = check(&open(&path), &path, own);
+                assert!(last.is_ok(), "{order:?} {stopped:?}");
+            }
+        }
     }
 }

@@ -144,7 +144,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let ask = Ask::Examine { repair: arguments.repair, accept_clock: arguments.accept_clock };
     let told = match Storage::open_existing(&config, &Parts::default()).await {
         Ok(storage) => {
-            let told = admin::examine(&storage, arguments.repair, arguments.accept_clock).await;
+            let told = admin::examine(&storage, arguments.repair, arguments.accept_clock, false).await;
             storage.close().await.map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
             told
         }
@@ -166,11 +166,13 @@ fn accept_copy(config: &Config) -> Result<(), Failure> {
         return Err(Failure::new(Kind::Usage, "the database is on a PostgreSQL server: there is no file to accept"));
     };
     let accepted = tollgate_store_sqlite::accept_copy(&file);
-    accepted.map_err(|error| Failure::new(Kind::Failed, format!("{}: {error}", file.display())))?;
-    output::note(
+    let accepted = accepted.map_err(|error| Failure::new(Kind::Failed, format!("{}: {error}", file.display())))?;
+    output::note(if accepted {
         "the file is taken as it is; admission stays closed until `tollgate restore --accept`, since what was spent while it was \
-         copied may not be in it",
-    );
+         copied may not be in it"
+    } else {
+        "the file is no such copy; nothing was changed"
+    });
     Ok(())
 }
 

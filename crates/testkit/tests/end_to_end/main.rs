@@ -7,6 +7,7 @@ mod bad_input;
 mod byok;
 mod chat;
 mod cli;
+mod clocks;
 mod consent;
 mod contract;
 mod crashes;
