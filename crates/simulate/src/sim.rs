@@ -111,6 +111,8 @@ struct Sim {
     ending: bool,
     /// Until then the embedded engine may have decided what is not written.
     unwritten_until: u64,
+    /// Until then its disk refuses, or what it refused is not written yet.
+    refused_until: u64,
     /// The latest time that the embedded engine saw.
     latest: Timestamp,
 }
@@ -170,6 +172,7 @@ impl Sim {
             ids: Vec::new(),
             ending: false,
             unwritten_until: 0,
+            refused_until: 0,
             latest: Timestamp::default(),
         }
     }
@@ -334,6 +337,7 @@ impl Sim {
             disk.refuse.store(false, Ordering::Release);
         }
         self.unwritten_until = core.now + 3_000_000;
+        self.refused_until = self.unwritten_until;
     }
 
     /// Lets a process do what it has to do, and calls whoever is told something by that.
@@ -672,7 +676,9 @@ impl Sim {
         let core = Arc::clone(&self.core);
         let mut core = core.lock();
         // A settlement of the data path may be decided and not written, and nobody waits for it any more.
-        let busy = core.plan.data.open && (core.data.is_busy() || core.now < self.unwritten_until);
+        let chatting = core.plan.data.open && (core.data.is_busy() || core.now < self.unwritten_until);
+        // A raise that the disk refused is decided, and is written when it takes writes again.
+        let busy = chatting || core.now < self.refused_until;
         let Some(somebody) = self.people.get_mut(who) else { return Ok(()) };
         match told {
             Told::Chatted(number, answer) => {
@@ -950,6 +956,7 @@ impl Sim {
                 if let Some(disk) = &self.disk {
                     disk.refuse.store(true, Ordering::Release);
                     self.unwritten_until = u64::MAX;
+                    self.refused_until = u64::MAX;
                 }
             }
             Fault::Pause => {
