@@ -672,13 +672,18 @@ impl Sim {
         self.later(who);
     }
 
+    /// Whether the embedded engine may have decided what is not written, though nobody waits for it.
+    fn is_ahead(&self, core: &Core) -> bool {
+        // A settlement of the data path whose caller left, or that it gave up waiting for.
+        let chatting = core.plan.data.open && (core.data.is_busy() || core.now < self.unwritten_until);
+        // A raise that the disk refused is written when it takes writes again.
+        chatting || core.now < self.refused_until
+    }
+
     fn judge(&mut self, who: usize, told: Told) -> Checked {
         let core = Arc::clone(&self.core);
         let mut core = core.lock();
-        // A settlement of the data path may be decided and not written, and nobody waits for it any more.
-        let chatting = core.plan.data.open && (core.data.is_busy() || core.now < self.unwritten_until);
-        // A raise that the disk refused is decided, and is written when it takes writes again.
-        let busy = chatting || core.now < self.refused_until;
+        let busy = self.is_ahead(&core);
         let Some(somebody) = self.people.get_mut(who) else { return Ok(()) };
         match told {
             Told::Chatted(number, answer) => {
