@@ -1117,6 +1117,9 @@ fn judge_reserve(
         }
         Ok(Admission::Rejected(why)) => {
             core.count("rejected");
+            // A node may know of a later time than that at which its batch was loaded.
+            let now = core.wall();
+            core.oracle.look_at(now);
             match core.oracle.watches.get(&who) {
                 Some(Watch::Reserve { rejectable: false, .. }) => {
                     broken!("1 none is refused that fits", "generation {}: {why}", row.0)
