@@ -174,18 +174,17 @@ pub fn spans(now: Timestamp) -> Vec<Value> {
     WindowKind::ALL.iter().skip(1).flat_map(span).collect()
 }
 
-/// The query of what the sums by hour lack, and of what they have too much: rows of `rollups`, where any number is not 0. Of the
-/// settlements and corrections that these conditions leave.
-pub fn missing_hours(settlements: &str, corrections: &str) -> String {
+/// The query of what the sums by hour lack, and of what they have too much: rows of `rollups`, where any number is not 0.
+pub fn missing_hours() -> String {
     const NUMBERS: [&str; 7] = ["requests", "prompt", "cached", "completion", "reasoning", "credits", "byok"];
     let list = |each: &dyn Fn(&str) -> String, between| NUMBERS.map(each).join(between);
     format!(
         "SELECT hour, key, workspace, price, {}
 FROM (SELECT admitted_at / 3600000000 AS hour, key, workspace, price, 1 AS requests, coalesce(prompt, 0) AS prompt,
         coalesce(cached, 0) AS cached, coalesce(completion, 0) AS completion, coalesce(reasoning, 0) AS reasoning, credits, byok
-    FROM settlements WHERE outcome <> 'released' AND {settlements}
+    FROM settlements WHERE outcome <> 'released'
     UNION ALL SELECT c.admitted_at / 3600000000, c.key, c.workspace, s.price, 0, 0, 0, 0, 0, c.credits, c.byok
-    FROM corrections c JOIN settlements s ON s.row = c.row WHERE {corrections}
+    FROM corrections c JOIN settlements s ON s.row = c.row
     UNION ALL SELECT hour, key, workspace, price, {} FROM rollups) AS d
 GROUP BY hour, key, workspace, price HAVING {}",
         list(&|name| format!("CAST(sum({name}) AS BIGINT)"), ", "),

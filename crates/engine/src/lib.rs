@@ -31,7 +31,7 @@ pub use audit::forget;
 pub use clock::{CLOCK_JUMP_MAX, GuardedClock};
 pub use generations::{FOUND_COLUMNS, Found, attempts_text, lost, released};
 pub use ground::{Changed, Corrected, Engine, Ground, Statement, no_sums, statement};
-pub use management::{CLOCK, CLOSED};
+pub use management::{CLOCK, CLOSED, SET_META};
 pub use rows::{kind, kind_word, scope, scope_columns, window, window_word};
 pub use sources::{SOURCES, Source};
 pub use state::State;

@@ -23,7 +23,8 @@ VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 
 const REVOKE: &str = "UPDATE management_keys SET revoked_at = ?2 WHERE id = ?1";
 
-const SET_META: &str = "INSERT INTO meta (name, value) VALUES (?1, ?2)
+/// Keeps a value under a name.
+pub const SET_META: &str = "INSERT INTO meta (name, value) VALUES (?1, ?2)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
 /// The name under which the check of the encryption key is kept.

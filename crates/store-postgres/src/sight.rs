@@ -9,7 +9,7 @@ use tollgate_domain::ledger::{Balance, Counter, MoneyKind, Scope};
 use tollgate_domain::time::{WindowKind, Windows};
 use tollgate_domain::{Timestamp, Usd};
 use tollgate_engine::doctor::{self, COUNTS, ENTRY, HOURS, Question, Report, Sighting, Wrong};
-use tollgate_engine::{CLOCK, Ground, Row, Statement, Unreadable, Value, no_sums, scope_columns, statement};
+use tollgate_engine::{CLOCK, Ground, Row, SET_META, Statement, Unreadable, Value, no_sums, scope_columns, statement};
 use tollgate_store::StoreError;
 
 use crate::ground::Acting;
@@ -24,9 +24,6 @@ const ACCEPTS_MAX: usize = 10;
 
 const CLOCK_ITSELF: &str = "SELECT ledger_clock()";
 
-const ACCEPT_CLOCK: &str = "INSERT INTO meta (name, value) VALUES (?1, ?2)
-ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-
 /// What one change puts right, at most.
 const MENDED_MAX: usize = 1_000;
 
@@ -40,11 +37,8 @@ FROM balances, unnest(number, spent, held) WITH ORDINALITY AS u (number, spent, 
 
 const HOLDS: &str = "SELECT key, workspace, member, credits, byok, admitted_at FROM holds";
 
-/// Changes whenever something was put right.
+/// When something was put right last.
 const MENDED: &str = "SELECT value FROM meta WHERE name = 'mended'";
-
-const PUT_MENDED: &str = "INSERT INTO meta (name, value) VALUES ('mended', ?1)
-ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
 const ADD_HOUR: &str = "INSERT INTO rollups AS r
     (hour, key, workspace, price, node, requests, prompt, cached, completion, reasoning, credits, byok)
@@ -59,8 +53,7 @@ fn question(sql: &str) -> Question {
 }
 
 impl<D: Database> Node<D> {
-    /// What the doctor looks at, and when something was put right last.
-    /// In the windows of now, or of a time.
+    /// What the doctor looks at, in the windows of now or of another time, and when something was put right last.
     pub(crate) async fn look_at_all(&self, at: Option<Timestamp>) -> Result<(Sighting, Vec<Row>), StoreError> {
         let mut tries = 0;
         loop {
@@ -126,8 +119,7 @@ impl<D: Database> Node<D> {
             let balances = wrong.iter().flat_map(|wrong| rewritten(wrong.scope, &wrong.right));
             // Every node hears of it with what else management changed.
             let seen = statement("UPDATE nodes SET seen = ?1", vec![Value::from(now.micros())]);
-            let told = vec![Value::from(CLOCK), Value::from(now.micros().to_be_bytes().to_vec())];
-            let statements = [seen, statement(ACCEPT_CLOCK, told)].into_iter().chain(balances).collect();
+            let statements = [seen, noted(CLOCK, now)].into_iter().chain(balances).collect();
             self.end_change(change, statements, acting).await?;
             self.shared.live.lock().believe();
             return Ok(now);
@@ -142,7 +134,7 @@ impl<D: Database> Node<D> {
             let (sighting, mended) = self.look_at_all(None).await?;
             let (report, mut wrong) = self.glance(|state, _| doctor::examine(state, &sighting))?;
             let mut missing = if report.misses_hours() {
-                let questions = vec![question(&doctor::missing_hours("true", "true")), question(MENDED)];
+                let questions = vec![question(&doctor::missing_hours()), question(MENDED)];
                 let mut answers = self.shared.database.snapshot(questions).await.map_err(unavailable)?;
                 if answers.pop().unwrap_or_default() != mended {
                     continue;
@@ -179,8 +171,7 @@ impl<D: Database> Node<D> {
                 .zip(&sums)
                 .flat_map(|(wrong, (sum, _))| rewritten(wrong.scope, &moved(wrong, sum, &windows)));
             let hours = missing.iter().map(|row| statement(ADD_HOUR, row.values().to_vec()));
-            let told = statement(PUT_MENDED, vec![Value::from(now.micros().to_be_bytes().to_vec())]);
-            let statements = balances.chain(hours).chain([told]).collect();
+            let statements = balances.chain(hours).chain([noted("mended", now)]).collect();
             self.end_change(change, statements, acting).await?;
             let report = first.take().unwrap_or(report);
             if !more {
@@ -189,6 +180,11 @@ impl<D: Database> Node<D> {
             first = Some(report);
         }
     }
+}
+
+/// Keeps an instant under a name.
+fn noted(name: &str, at: Timestamp) -> Statement {
+    statement(SET_META, vec![Value::from(name), Value::from(at.micros().to_be_bytes().to_vec())])
 }
 
 /// Sums of hours by key, whatever their order.

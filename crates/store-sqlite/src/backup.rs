@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rusqlite::{Connection, params};
+use tollgate_engine::{CLOSED, SET_META};
 
 use crate::committer::Committer;
 use crate::engine::{Embedded, Live, OpenError};
-use crate::record::SET_META;
 use crate::{migrate, owner};
 
 /// Why there is no copy.
@@ -122,7 +122,7 @@ fn copy(committer: &Arc<Committer<Live>>, path: &Path, step: impl FnMut(i32, i32
     // No log beside it: a backup is one file.
     to.pragma_update(None, "journal_mode", "DELETE")?;
     owner::unmark(&to)?;
-    to.execute(SET_META, params![tollgate_engine::CLOSED, vec![1_u8]])?;
+    to.execute(SET_META, params![CLOSED, vec![1_u8]])?;
     to.close().map_err(|(_, error)| error)?;
     draft.become_whole(path)
 }
@@ -149,7 +149,7 @@ pub fn restore(backup: &Path, database: &Path) -> Result<(), BackupError> {
     if owner::token(&copy)?.is_some() {
         return Err(BackupError::Failed(OpenError::Copied.to_string()));
     }
-    copy.execute(SET_META, params![tollgate_engine::CLOSED, vec![1_u8]])?;
+    copy.execute(SET_META, params![CLOSED, vec![1_u8]])?;
     copy.close().map_err(|(_, error)| error)?;
     draft.become_whole(database)
 }

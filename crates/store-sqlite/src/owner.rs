@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use tollgate_engine::{CLOSED, SET_META};
 
 use crate::engine::OpenError;
-use crate::record::SET_META;
 
 const RUNNING: &str = "SELECT value FROM meta WHERE name = 'running' AND typeof(value) = 'blob'";
 
@@ -178,7 +178,7 @@ pub fn accept(path: &Path) -> Result<bool, OpenError> {
     if sound != "ok" {
         return Err(OpenError::Damaged(sound));
     }
-    db.execute(SET_META, params![tollgate_engine::CLOSED, vec![1_u8]])?;
+    db.execute(SET_META, params![CLOSED, vec![1_u8]])?;
     leave(&db, path)?;
     db.close().map_err(|(_, error)| error)?;
     Ok(true)

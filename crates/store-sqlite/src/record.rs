@@ -9,7 +9,7 @@ use tollgate_domain::ledger::{Correction, MoneyKind, Open, Scope};
 use tollgate_domain::model::PriceVersion;
 use tollgate_domain::time::{WindowId, WindowKind};
 use tollgate_domain::usage::{Metered, TokenUsage};
-use tollgate_engine::{RollupKey, Statement, attempts_text, kind_word, scope_columns, window_word};
+use tollgate_engine::{RollupKey, SET_META, Statement, attempts_text, kind_word, scope_columns, window_word};
 use tollgate_store::{Activity, Settlement};
 
 use crate::database::run;
@@ -88,9 +88,6 @@ ON CONFLICT (scope, id, kind, span) DO UPDATE SET number = excluded.number, spen
 
 pub const FOLD_KEY_USE: &str = "INSERT INTO key_use (key, last_used_at) VALUES (?1, ?2)
 ON CONFLICT (key) DO UPDATE SET last_used_at = max(last_used_at, excluded.last_used_at)";
-
-pub const SET_META: &str = "INSERT INTO meta (name, value) VALUES (?1, ?2)
-ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
 /// The statements of the data path, prepared once for a whole group.
 pub struct Writer<'db> {

@@ -11,11 +11,11 @@ use tollgate_domain::time::WindowId;
 use tollgate_domain::usage::TokenUsage;
 use tollgate_domain::workspace::{DEFAULT_WORKSPACE_SLUG, WorkspaceId};
 use tollgate_domain::{IdCipher, Timestamp, Usd};
-use tollgate_engine::{GuardedClock, Rollups, SOURCES, State, kind, lost, scope, window};
+use tollgate_engine::{GuardedClock, Rollups, SET_META, SOURCES, State, kind, lost, scope, window};
 
 use crate::committer::Queue;
 use crate::engine::{Live, OpenError};
-use crate::record::{FOLD_KEY_USE, Record, SET_META, Writer};
+use crate::record::{FOLD_KEY_USE, Record, Writer};
 
 /// What a start finds.
 pub struct Recovered {

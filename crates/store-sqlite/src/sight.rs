@@ -106,11 +106,8 @@ fn folded(db: &Connection) -> rusqlite::Result<Folded> {
 pub async fn mend(store: &Embedded) -> Result<Report, StoreError> {
     let sighting = sight(store).await?;
     let (report, wrong) = store.glance(|state, _| doctor::examine(state, &sighting))?;
-    let missing = if report.misses_hours() {
-        store.query(&doctor::missing_hours("true", "true"), Vec::new()).await?
-    } else {
-        Vec::new()
-    };
+    let missing =
+        if report.misses_hours() { store.query(&doctor::missing_hours(), Vec::new()).await? } else { Vec::new() };
     let mut orphans = Vec::new();
     for finding in &report.findings {
         if let Finding::Orphan { row, .. } = *finding

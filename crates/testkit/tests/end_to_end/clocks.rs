@@ -15,9 +15,9 @@ use tollgate_engine::{Engine, Ground};
 use tollgate_store::{
     Actor, Admission, KeyStore, Outcome, Reserve, Settlement, SettlementFacts, StoreError, WorkspaceRef, WorkspaceStore,
 };
-use tollgate_store_sqlite::{Durability, Options};
 
 use crate::postgres::Database;
+use crate::scenarios::embedded;
 
 const DAY: i64 = 24 * 3_600_000_000;
 const START: &str = "2026-01-10T12:00:00Z";
@@ -105,15 +105,7 @@ async fn goes_back<G: Ground>(store: &Engine<G>, jump: impl AsyncFn(i64)) {
 async fn limits_hold_after_a_clock_went_back_on_the_embedded_engine() {
     let folder = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::at(START));
-    let store = tollgate_store_sqlite::open(Options {
-        path: folder.path().join("tollgate.db"),
-        durability: Durability::Process,
-        clock: Arc::clone(&clock) as _,
-        seed: [7; 32],
-        token: [8; 32],
-        refuse_commits: None,
-    });
-    let store = store.unwrap();
+    let store = embedded(folder.path(), &clock);
     goes_back(&store, async |micros| {
         clock.step(micros);
         assert!(matches!(store.ready().await, Err(StoreError::ClockJumped { .. })));

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use tollgate_domain::time::{LimitReset, WindowKind, Windows};
 use tollgate_domain::workspace::WorkspaceId;
 use tollgate_domain::{Key, KeyHash, KeyId, Price, Timestamp, Usd};
 use tollgate_store::{Actor, Admission, Outcome, Reserve, Settlement, SettlementFacts, Store};
-use tollgate_store_sqlite::{Durability, Options};
+use tollgate_store_sqlite::{Durability, Options, SqliteStore};
 
 use crate::postgres::Database;
 
@@ -136,6 +136,19 @@ trait Base: Sized {
     async fn tick(&self, by: Duration);
 }
 
+/// The embedded engine on a file of its own in `folder`.
+pub fn embedded(folder: &Path, clock: &Arc<ManualClock>) -> SqliteStore {
+    let store = tollgate_store_sqlite::open(Options {
+        path: folder.join("tollgate.db"),
+        durability: Durability::Process,
+        clock: Arc::clone(clock) as _,
+        seed: [7; 32],
+        token: [8; 32],
+        refuse_commits: None,
+    });
+    store.unwrap()
+}
+
 struct File {
     clock: Arc<ManualClock>,
     _folder: tempfile::TempDir,
@@ -145,15 +158,8 @@ impl Base for File {
     async fn new(at: Timestamp) -> (Self, Arc<dyn Store>) {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(&at.to_string()));
-        let store = tollgate_store_sqlite::open(Options {
-            path: folder.path().join("tollgate.db"),
-            durability: Durability::Process,
-            clock: Arc::clone(&clock) as _,
-            seed: [7; 32],
-            token: [8; 32],
-            refuse_commits: None,
-        });
-        (Self { clock, _folder: folder }, Arc::new(store.unwrap()))
+        let store = embedded(folder.path(), &clock);
+        (Self { clock, _folder: folder }, Arc::new(store))
     }
 
     async fn tick(&self, by: Duration) {
