@@ -186,6 +186,11 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         let name = request["user"].as_str().unwrap_or_default().to_owned();
         shared.bodies.lock().push(request);
         shared.bearers.lock().push(bearer);
+        // Before it counts as arrived: who waits for so many calls may let them go at once.
+        if matches!(script, Script::Hold { .. }) {
+            let held = shared.held.fetch_add(1, Ordering::SeqCst) + 1;
+            shared.most_held.fetch_max(held, Ordering::SeqCst);
+        }
         shared.calls.fetch_add(1, Ordering::SeqCst);
         shared.arrived.notify_waiters();
         match script {
@@ -193,8 +198,6 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 answer(&mut stream, shared, streamed, Some(tokens(prompt, completion))).await?;
             }
             Script::Hold { prompt, completion } => {
-                let held = shared.held.fetch_add(1, Ordering::SeqCst) + 1;
-                shared.most_held.fetch_max(held, Ordering::SeqCst);
                 let _ = gate.changed().await;
                 shared.held.fetch_sub(1, Ordering::SeqCst);
                 answer(&mut stream, shared, streamed, Some(tokens(prompt, completion))).await?;
