@@ -237,14 +237,20 @@ pub fn refused(error: &tollgate_store_postgres::OpenError) -> Failure {
     use tollgate_store_postgres::OpenError;
     let next = match error {
         OpenError::Url(_) => "for example: url = \"postgres://tollgate:password@localhost/tollgate\"",
-        OpenError::Unreachable(_) => "check that the server runs, and that the user may create tables in the database",
+        OpenError::Authorities(_) => {
+            "give a file of certificates in PEM, or `system` for the authorities that browsers trust"
+        }
+        OpenError::Unreachable(_) => {
+            "check that the server runs, that sslmode and sslrootcert fit its certificate, and that the user may create tables in the \
+             database"
+        }
         OpenError::Unsafe(_) => "set fsync = on in postgresql.conf",
         OpenError::Standby => "give the address of the primary",
         OpenError::Newer => "start the release that wrote it, or a later one",
         OpenError::Altered(_) | OpenError::Damaged(_) => "restore a backup; nothing was changed",
     };
     let kind = match error {
-        OpenError::Url(_) => Kind::Usage,
+        OpenError::Url(_) | OpenError::Authorities(_) => Kind::Usage,
         OpenError::Unreachable(_) => Kind::Unreachable,
         _ => Kind::Failed,
     };

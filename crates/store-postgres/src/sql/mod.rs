@@ -7,6 +7,7 @@ mod migrate;
 mod node;
 mod read;
 mod session;
+mod tls;
 mod values;
 
 use std::sync::Arc;
@@ -16,7 +17,8 @@ use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, PoolError, Recycli
 use foldhash::HashSet;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::Config;
+use tokio_postgres_rustls::MakeRustlsConnect;
 use tollgate_domain::IdCipher;
 use tollgate_domain::ledger::Scope;
 use tollgate_engine::{Row, Value};
@@ -72,10 +74,10 @@ impl Drop for Sql {
 }
 
 /// Sessions of one kind.
-fn pool(config: &Config, size: usize) -> Result<Pool, OpenError> {
+fn pool(config: &Config, tls: &MakeRustlsConnect, size: usize) -> Result<Pool, OpenError> {
     let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let timeouts = Timeouts { wait: Some(LOCK_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: Some(CONNECT_TIMEOUT) };
-    Pool::builder(Manager::from_config(config.clone(), NoTls, manager))
+    Pool::builder(Manager::from_config(config.clone(), tls.clone(), manager))
         .max_size(size)
         .timeouts(timeouts)
         .runtime(deadpool_postgres::Runtime::Tokio1)

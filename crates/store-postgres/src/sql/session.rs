@@ -1,20 +1,20 @@
 //! Opening a database: what is refused, and how sessions are set up.
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
-use tokio_postgres::{AsyncMessage, Config, NoTls};
+use tokio_postgres::{AsyncMessage, Config};
+use tokio_postgres_rustls::MakeRustlsConnect;
 use tollgate_domain::{IdCipher, Timestamp};
 
 use super::{CHANNEL, CONNECT_TIMEOUT, IDLE_TIMEOUT, LEDGER_SESSIONS, LOCK_TIMEOUT, MANAGEMENT_SESSIONS};
-use super::{STATEMENT_TIMEOUT, Sql, migrate, pool, session, values};
+use super::{STATEMENT_TIMEOUT, Sql, migrate, pool, session, tls, values};
 use crate::seam::Broken;
 
 /// How to open a database.
 #[derive(Clone)]
 pub struct Options {
-    /// `postgres://user:password@host/database`.
+    /// `postgres://user:password@host/database`, with `sslmode` and `sslrootcert` as libpq knows them.
     pub url: String,
     /// Random bytes, used once in the life of a database: for its ids.
     pub seed: [u8; 32],
@@ -30,6 +30,9 @@ pub enum OpenError {
     /// The URL cannot be read. The message does not repeat it.
     #[error("database.url cannot be read: {0}")]
     Url(String),
+    /// The certificates of `sslrootcert` cannot be read.
+    #[error("sslrootcert cannot be read: {0}")]
+    Authorities(String),
     /// The server cannot be reached, or refuses.
     #[error("the database cannot be reached: {0}")]
     Unreachable(String),
@@ -63,8 +66,8 @@ impl From<tokio_postgres::Error> for OpenError {
 }
 
 /// What every session is set up with, whatever the server's defaults are.
-fn configure(url: &str) -> Result<Config, OpenError> {
-    let mut config = Config::from_str(url).map_err(|error| OpenError::Url(error.to_string()))?;
+fn configure(url: &str) -> Result<(Config, MakeRustlsConnect), OpenError> {
+    let (mut config, tls) = tls::read(url)?;
     let asked = config.get_options().unwrap_or_default().to_owned();
     // Plans follow the primary keys, whatever the planner believes of a table that was empty a minute ago.
     let settings = format!(
@@ -82,7 +85,7 @@ fn configure(url: &str) -> Result<Config, OpenError> {
         .keepalives(true)
         .keepalives_idle(STATEMENT_TIMEOUT)
         .tcp_user_timeout(STATEMENT_TIMEOUT);
-    Ok(config)
+    Ok((config, tls))
 }
 
 impl Sql {
@@ -91,8 +94,8 @@ impl Sql {
     /// # Errors
     /// [`OpenError`]; nothing was changed unless the database was opened.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
-        let config = configure(&options.url)?;
-        let (ledger, management) = (pool(&config, LEDGER_SESSIONS)?, pool(&config, MANAGEMENT_SESSIONS)?);
+        let (config, tls) = configure(&options.url)?;
+        let (ledger, management) = (pool(&config, &tls, LEDGER_SESSIONS)?, pool(&config, &tls, MANAGEMENT_SESSIONS)?);
         let mut first = session(&management).await?;
         let safe = first.query_one("SELECT current_setting('fsync') = 'on', pg_is_in_recovery()", &[]).await?;
         if safe.try_get::<_, bool>(1)? {
@@ -104,16 +107,16 @@ impl Sql {
         let id_key = migrate::migrate(&mut first, &options.seed, options.now).await?;
         let changed = Arc::new(Notify::new());
         #[expect(clippy::disallowed_methods, reason = "it lives as long as the database is open, and holds nothing")]
-        let listener = tokio::spawn(listen(config, Arc::clone(&changed)));
+        let listener = tokio::spawn(listen(config, tls, Arc::clone(&changed)));
         let cipher = IdCipher::new(id_key);
         Ok(Self { ledger, management, cipher, present: parking_lot::Mutex::default(), changed, listener })
     }
 }
 
 /// Hears of changes, on a session of its own. A session that is lost may have missed one.
-async fn listen(config: Config, changed: Arc<Notify>) {
+async fn listen(config: Config, tls: MakeRustlsConnect, changed: Arc<Notify>) {
     loop {
-        if let Ok((client, mut connection)) = config.connect(NoTls).await {
+        if let Ok((client, mut connection)) = config.connect(tls.clone()).await {
             let messages = async {
                 while let Some(message) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
                     match message {

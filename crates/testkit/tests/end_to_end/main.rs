@@ -22,6 +22,7 @@ mod operate;
 mod organization;
 mod patience;
 mod postgres;
+mod postgres_tls;
 mod races;
 mod raises;
 mod rates;
