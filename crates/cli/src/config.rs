@@ -343,7 +343,11 @@ fn without_password(url: &str) -> String {
         let (user, _) = who.split_once(':')?;
         Some(format!("{scheme}://{user}:***@{place}"))
     };
-    hidden().unwrap_or_else(|| url.to_owned())
+    let shown = hidden().unwrap_or_else(|| url.to_owned());
+    let Some((place, settings)) = shown.split_once('?') else { return shown };
+    let settings: Vec<&str> =
+        settings.split('&').map(|it| if it.starts_with("password=") { "password=***" } else { it }).collect();
+    format!("{place}?{}", settings.join("&"))
 }
 
 impl std::fmt::Debug for DatabaseConfig {
@@ -708,6 +712,8 @@ mod tests {
         }
         assert_eq!(without_password("sqlite://a@b.db"), "sqlite://a@b.db");
         assert_eq!(without_password("postgres://me@db/x"), "postgres://me@db/x");
+        let settings = without_password("postgres://me:a?b@db/x?sslmode=require&password=c&port=1");
+        assert_eq!(settings, "postgres://me:***@db/x?sslmode=require&password=***&port=1");
     }
 
     #[test]

@@ -238,11 +238,11 @@ pub fn refused(error: &tollgate_store_postgres::OpenError) -> Failure {
     let next = match error {
         OpenError::Url(_) => "for example: url = \"postgres://tollgate:password@localhost/tollgate\"",
         OpenError::Authorities(_) => {
-            "give a file of certificates in PEM, or `system` for the authorities that browsers trust"
+            "give a file of certificates in PEM, or leave it out for the authorities that browsers trust"
         }
         OpenError::Unreachable(_) => {
-            "check that the server runs, that sslmode and sslrootcert fit its certificate, and that the user may create tables in the \
-             database"
+            "check that the server runs, that its certificate is one that `sslmode` and `sslrootcert` take, and that the user may \
+             create tables in the database"
         }
         OpenError::Unsafe(_) => "set fsync = on in postgresql.conf",
         OpenError::Standby => "give the address of the primary",

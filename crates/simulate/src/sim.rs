@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tollgate_domain::Timestamp;
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::ledger::{Amounts, Tariff};
-use tollgate_store::{Clock, Reserve, StoreError};
+use tollgate_store::{Clock, Reserve};
 
 use crate::acts::{self, Act, World};
 use crate::bugs::Bug;
@@ -29,6 +29,7 @@ use crate::server::Server;
 use crate::tables::Tables;
 
 pub use self::chats::Unanswered;
+pub use self::judgement::sound;
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
@@ -499,9 +500,7 @@ impl Sim {
         self.core.lock().rng.pick(&up)
     }
 
-    // ---- Processes ----
-
-    // ---- Faults ----
+    // ---- The end ----
 
     /// Faults stop, and everything that is in flight ends.
     fn calm_down(&mut self) -> Checked {
@@ -591,13 +590,5 @@ impl Sim {
                 break;
             }
         }
-    }
-}
-
-/// Only some faults may be told.
-pub fn sound(error: &StoreError) -> Checked {
-    match error {
-        StoreError::Unavailable(_) | StoreError::Uncertain | StoreError::ClockJumped { .. } => Ok(()),
-        StoreError::Corrupt(_) | StoreError::Amount(_) | StoreError::Closed => broken!("everything ends", "{error}"),
     }
 }

@@ -7,7 +7,7 @@ use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::ledger::Tariff;
 use tollgate_store::{Admission, Reservation, StoreError};
 
-use super::{Call, Sim, Somebody, sound};
+use super::{Call, Sim, Somebody};
 use crate::acts::Told;
 use crate::core::Core;
 use crate::oracle::{Checked, KeySeen, Watch, broken};
@@ -192,5 +192,13 @@ fn judge_reserve(
             core.murky();
             sound(&error)
         }
+    }
+}
+
+/// Only some faults may be told.
+pub fn sound(error: &StoreError) -> Checked {
+    match error {
+        StoreError::Unavailable(_) | StoreError::Uncertain | StoreError::ClockJumped { .. } => Ok(()),
+        StoreError::Corrupt(_) | StoreError::Amount(_) | StoreError::Closed => broken!("everything ends", "{error}"),
     }
 }

@@ -116,7 +116,8 @@ impl Sql {
 /// Hears of changes, on a session of its own. A session that is lost may have missed one.
 async fn listen(config: Config, tls: MakeRustlsConnect, changed: Arc<Notify>) {
     loop {
-        if let Ok((client, mut connection)) = config.connect(tls.clone()).await {
+        let connected = tokio::time::timeout(CONNECT_TIMEOUT, config.connect(tls.clone())).await;
+        if let Ok(Ok((client, mut connection))) = connected {
             let messages = async {
                 while let Some(message) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
                     match message {

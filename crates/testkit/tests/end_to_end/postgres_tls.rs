@@ -1,36 +1,50 @@
-//! A PostgreSQL server that takes nobody in the clear: `sslmode` and `sslrootcert` of the URL, in libpq's sense.
+//! Encrypted sessions with a PostgreSQL server, as `sslmode` and `sslrootcert` of the URL ask for them.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rcgen::CertifiedKey;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use testkit::postgres::{Cluster, Options as ClusterOptions};
 use testkit::{ManualClock, free_folder};
 use tokio_postgres::{Client, NoTls};
 use tollgate_domain::Timestamp;
 use tollgate_store_postgres::{OpenError, Options, PostgresStore};
 
-/// The superuser may look without encryption; tollgate's user may do nothing without.
-const WHO_MAY: &str = "host all postgres 127.0.0.1/32 trust\nhostssl all tollgate 127.0.0.1/32 scram-sha-256";
+/// Everybody chooses, but for `sealed`, who must encrypt.
+const WHO_MAY: &str = "host all postgres 127.0.0.1/32 trust
+host all tollgate 127.0.0.1/32 scram-sha-256
+hostssl all sealed 127.0.0.1/32 scram-sha-256";
 
-/// A server with a certificate for `localhost`, a user `tollgate` and a database of the same name.
-async fn server(certificate: &CertifiedKey<rcgen::KeyPair>) -> (Cluster, Client) {
+/// How long a session may take to begin or to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn authority(name: &str) -> Authority {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.distinguished_name.push(DnType::CommonName, name);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// A server whose certificate for `localhost` this authority signed, and its superuser.
+async fn server(authority: &Authority) -> (Cluster, Client) {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, authority).unwrap();
     let cluster = Cluster::start(ClusterOptions::default());
     let client = superuser(&cluster).await;
-    let files = [
-        ("server.crt", certificate.cert.pem()),
-        ("server.key", certificate.signing_key.serialize_pem()),
-        ("pg_hba.conf", WHO_MAY.to_owned()),
-    ];
+    let files =
+        [("server.crt", certificate.pem()), ("server.key", key.serialize_pem()), ("pg_hba.conf", WHO_MAY.to_owned())];
     for (name, text) in files {
         // By the server itself: the files are its user's, and nobody else may read the key.
-        let copy =
-            format!("COPY (SELECT unnest(string_to_array('{text}', E'\\n'))) TO PROGRAM 'umask 077; cat > {name}'");
-        client.batch_execute(&copy).await.unwrap();
+        let lines = format!("SELECT unnest(string_to_array('{text}', E'\\n'))");
+        client.batch_execute(&format!("COPY ({lines}) TO PROGRAM 'umask 077; cat > {name}'")).await.unwrap();
     }
     for statement in [
         "CREATE ROLE tollgate LOGIN PASSWORD 'pass?word'",
+        "CREATE ROLE sealed LOGIN PASSWORD 'pass?word'",
         "CREATE DATABASE tollgate OWNER tollgate",
         "ALTER SYSTEM SET ssl = on",
     ] {
@@ -49,61 +63,77 @@ async fn superuser(cluster: &Cluster) -> Client {
     client
 }
 
-async fn open(url: String) -> Result<PostgresStore, OpenError> {
-    let options = Options { url, seed: [7; 32], now: Timestamp::default(), without_fsync: true };
+async fn open(url: &str) -> Result<PostgresStore, OpenError> {
+    let options = Options { url: url.to_owned(), seed: [7; 32], now: Timestamp::default(), without_fsync: true };
     tollgate_store_postgres::open(options, Arc::new(ManualClock::at("2026-01-01T00:00:00Z"))).await
 }
 
-fn pem(folder: &Path, name: &str, certificate: &CertifiedKey<rcgen::KeyPair>) -> String {
+/// Waits until tollgate's sessions are as they should be; which of them are encrypted.
+async fn sessions(superuser: &Client, as_wanted: impl Fn(&[(bool, bool)]) -> bool) -> Vec<(bool, bool)> {
+    const SEEN: &str = "SELECT query LIKE 'LISTEN%', ssl FROM pg_stat_activity JOIN pg_stat_ssl USING (pid)
+        WHERE application_name = 'tollgate'";
+    let seen = async {
+        loop {
+            let rows = superuser.query(SEEN, &[]).await.unwrap();
+            let seen: Vec<_> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+            if as_wanted(&seen) {
+                return seen;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, seen).await.unwrap()
+}
+
+fn pem(folder: &Path, name: &str, authority: &Authority) -> String {
     let file = folder.join(name);
-    std::fs::write(&file, certificate.cert.pem()).unwrap();
+    std::fs::write(&file, authority.pem()).unwrap();
     file.to_str().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_are_encrypted_and_the_server_is_checked_as_the_url_asks() {
-    let [own, other] = [(); 2].map(|()| rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap());
+    let (own, other) = (authority("own"), authority("other"));
     let (cluster, superuser) = server(&own).await;
     let folder = free_folder();
     let (own, other) = (pem(folder.path(), "own.pem", &own), pem(folder.path(), "other.pem", &other));
     let port = cluster.address().port();
-    let url = |host: &str, settings: &str| format!("postgres://tollgate:pass?word@{host}:{port}/tollgate{settings}");
+    let url = |user: &str, host: &str, settings: &str| {
+        format!("postgres://{user}:pass?word@{host}:{port}/tollgate?hostaddr=127.0.0.1{settings}")
+    };
 
     let taken = [
-        ("127.0.0.1", String::new()),
-        ("127.0.0.1", "?sslmode=prefer".to_owned()),
-        ("127.0.0.1", "?sslmode=require".to_owned()),
-        ("127.0.0.1", "?sslmode=require&channel_binding=require".to_owned()),
-        ("127.0.0.1", format!("?sslmode=require&sslrootcert={own}")),
-        ("127.0.0.1", format!("?sslmode=verify-ca&sslrootcert={own}")),
-        ("localhost", format!("?sslmode=verify-full&sslrootcert={own}")),
+        ("localhost", "&sslmode=disable".to_owned(), false),
+        ("localhost", String::new(), true),
+        ("localhost", "&sslmode=prefer".to_owned(), true),
+        ("elsewhere", "&sslmode=require".to_owned(), true),
+        ("elsewhere", "&sslmode=require&channel_binding=require".to_owned(), true),
+        ("elsewhere", format!("&sslmode=require&sslrootcert={own}"), true),
+        ("127.0.0.1", format!("&sslmode=verify-ca&sslrootcert={own}"), true),
+        ("localhost", format!("&sslmode=verify-full&sslrootcert={own}"), true),
     ];
-    for (host, settings) in taken {
-        let store = open(url(host, &settings)).await.unwrap_or_else(|error| panic!("{host}{settings}: {error}"));
+    for (host, settings, encrypted) in taken {
+        let url = url("tollgate", host, &settings);
+        let store = open(&url).await.unwrap_or_else(|error| panic!("{host}{settings}: {error}"));
         // Those that it works on, and the one that listens.
-        let seen = "SELECT count(*) FILTER (WHERE query LIKE 'LISTEN%'), coalesce(bool_and(ssl), false)
-            FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) WHERE usename = 'tollgate'";
-        let encrypted = loop {
-            let seen = superuser.query_one(seen, &[]).await.unwrap();
-            if seen.get::<_, i64>(0) > 0 {
-                break seen.get::<_, bool>(1);
-            }
-        };
-        assert!(encrypted, "{host}{settings}");
+        let seen = sessions(&superuser, |seen| seen.len() > 1 && seen.iter().any(|(listens, _)| *listens)).await;
+        assert!(seen.iter().all(|(_, ssl)| *ssl == encrypted), "{host}{settings}: {seen:?}");
         store.close().await.unwrap();
+        drop(store);
+        sessions(&superuser, <[_]>::is_empty).await;
     }
 
     let refused = [
-        ("127.0.0.1", "?sslmode=disable".to_owned(), "no encryption"),
-        ("127.0.0.1", "?sslmode=verify-ca".to_owned(), "UnknownIssuer"),
-        ("localhost", "?sslmode=verify-full&sslrootcert=system".to_owned(), "UnknownIssuer"),
-        ("127.0.0.1", format!("?sslmode=verify-full&sslrootcert={own}"), "not valid for name"),
-        ("localhost", format!("?sslmode=verify-full&sslrootcert={other}"), "BadSignature"),
-        ("127.0.0.1", format!("?sslmode=require&sslrootcert={other}"), "BadSignature"),
-        ("127.0.0.1", format!("?sslrootcert={other}"), "BadSignature"),
+        ("sealed", "localhost", "&sslmode=disable".to_owned(), "no encryption"),
+        ("tollgate", "localhost", "&sslmode=verify-full".to_owned(), "UnknownIssuer"),
+        ("tollgate", "localhost", "&sslrootcert=system".to_owned(), "UnknownIssuer"),
+        ("tollgate", "elsewhere", format!("&sslmode=verify-full&sslrootcert={own}"), "not valid for name"),
+        ("tollgate", "localhost", format!("&sslmode=verify-full&sslrootcert={other}"), "UnknownIssuer"),
+        ("tollgate", "localhost", format!("&sslmode=verify-ca&sslrootcert={other}"), "UnknownIssuer"),
+        ("tollgate", "localhost", format!("&sslmode=require&sslrootcert={other}"), "UnknownIssuer"),
     ];
-    for (host, settings, why) in refused {
-        let error = open(url(host, &settings)).await.err().unwrap_or_else(|| panic!("{host}{settings}: it was opened"));
+    for (user, host, settings, why) in refused {
+        let opened = open(&url(user, host, &settings)).await;
+        let error = opened.err().unwrap_or_else(|| panic!("{host}{settings}: it was opened"));
         assert!(matches!(error, OpenError::Unreachable(_)), "{host}{settings}: {error}");
         assert!(error.to_string().contains(why), "{host}{settings}: {error}");
     }
@@ -112,7 +142,7 @@ async fn sessions_are_encrypted_and_the_server_is_checked_as_the_url_asks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_encryption_is_refused_where_it_is_required() {
     let url = Cluster::shared().create_database("in_the_clear").await;
-    let error = open(format!("{url}?sslmode=require")).await.err().unwrap();
+    let error = open(&format!("{url}?sslmode=require")).await.err().unwrap();
     assert!(error.to_string().contains("does not support TLS"), "{error}");
-    open(url).await.unwrap().close().await.unwrap();
+    open(&url).await.unwrap().close().await.unwrap();
 }
