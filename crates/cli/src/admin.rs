@@ -161,18 +161,15 @@ impl From<ManagementKey> for ManagementKeyLine {
     }
 }
 
-/// Looks whether a ledger adds up, and whether its file is whole: that takes long and holds up whoever else would write, so it is left
-/// out where `at_work`.
-pub async fn examine(storage: &Storage, repair: bool, accept_clock: bool, at_work: bool) -> Tell {
+/// Looks whether a ledger adds up.
+pub async fn examine(storage: &Storage, repair: bool, accept_clock: bool) -> Tell {
     let examined = async {
         if accept_clock {
             storage.accept_clock().await?;
         }
-        // What is damaged is left as it is.
-        let damage = if at_work { Vec::new() } else { storage.damage().await? };
-        let mended = if repair && damage.is_empty() { storage.mend().await?.findings } else { Vec::new() };
+        let mended = if repair { storage.mend().await?.findings } else { Vec::new() };
         let report = storage.examine().await?;
-        Ok::<_, StoreError>(Diagnosis::of(&report, &mended, damage, storage.cipher()))
+        Ok::<_, StoreError>(Diagnosis::of(&report, &mended, storage.cipher()))
     };
     match examined.await {
         Ok(diagnosis) => Tell::Examined { diagnosis },
@@ -371,7 +368,7 @@ async fn converse(stream: UnixStream, app: &App, storage: &Storage) -> std::io::
         Ok(Ask::Examine { repair: true, .. }) => {
             Tell::Failed { why: "the server is at work: stop it, then run `tollgate doctor --repair`".to_owned() }
         }
-        Ok(Ask::Examine { repair: false, accept_clock }) => examine(storage, false, accept_clock, true).await,
+        Ok(Ask::Examine { repair: false, accept_clock }) => examine(storage, false, accept_clock).await,
         Ok(Ask::OpenAdmission { spent, accept }) => open_admission(storage, &spent, accept).await,
         Ok(ask) => in_time(async { Ok(perform(app, ask).await) }).await?,
         Err(error) => Tell::Failed { why: error.to_string() },

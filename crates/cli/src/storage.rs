@@ -98,18 +98,6 @@ impl Storage {
         }
     }
 
-    /// What is wrong with the file itself.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub async fn damage(&self) -> Result<Vec<String>, StoreError> {
-        match self {
-            Self::Embedded(store, _) => store.damage().await,
-            // The server's own tools look after its files.
-            Self::Shared(_) => Ok(Vec::new()),
-        }
-    }
-
     /// Takes the clock as it is.
     ///
     /// # Errors
@@ -245,6 +233,7 @@ pub fn refused(error: &tollgate_store_postgres::OpenError) -> Failure {
              create tables in the database"
         }
         OpenError::Unsafe(_) => "set fsync = on in postgresql.conf",
+        OpenError::Encoding(_) => "create the database with ENCODING 'UTF8' TEMPLATE template0",
         OpenError::Standby => "give the address of the primary",
         OpenError::Newer => "start the release that wrote it, or a later one",
         OpenError::Altered(_) | OpenError::Damaged(_) => "restore a backup; nothing was changed",

@@ -23,10 +23,16 @@ impl GuardedClock {
         Self { anchor: None, seen }
     }
 
+    /// The latest time that others saw by the same calendar.
+    pub fn others_saw(&mut self, seen: Timestamp) {
+        self.seen = self.seen.max(seen);
+    }
+
     /// The ledger's time at `reading`.
     ///
     /// # Errors
-    /// [`StoreError::ClockJumped`] while the calendar is more than [`CLOCK_JUMP_MAX`] off its course.
+    /// [`StoreError::ClockJumped`] while the calendar is more than [`CLOCK_JUMP_MAX`] off its course, or behind what was seen: small
+    /// steps back add up.
     pub fn at(&mut self, reading: Reading) -> Result<Timestamp, StoreError> {
         let expected = match self.anchor {
             Some(anchor) => {
@@ -34,9 +40,10 @@ impl GuardedClock {
                 anchor.wall.plus_micros(i64::try_from(progress).unwrap_or(i64::MAX))
             }
             // At start the time since the last run is unknown: any step forward is believed.
-            None => self.seen.max(reading.wall),
+            None => reading.wall,
         };
-        let jump = reading.wall.micros_since(expected);
+        let (off, behind) = (reading.wall.micros_since(expected), reading.wall.micros_since(self.seen).min(0));
+        let jump = if behind.unsigned_abs() > off.unsigned_abs() { behind } else { off };
         if jump.unsigned_abs() > u64::try_from(CLOCK_JUMP_MAX.as_micros()).unwrap_or(u64::MAX) {
             return Err(StoreError::ClockJumped { jump_seconds: jump / 1_000_000 });
         }
@@ -67,6 +74,17 @@ mod tests {
         assert!(clock.at(reading(5_000, 2)).is_err());
         assert!(clock.at(reading(600, 3)).is_err());
         assert_eq!(clock.at(reading(1_004, 4)).unwrap().seconds(), 1_004);
+    }
+
+    #[test]
+    fn steps_back_add_up_however_often_one_looks() {
+        let mut clock = GuardedClock::new(Timestamp::default());
+        assert_eq!(clock.at(reading(10_000, 0)).unwrap().seconds(), 10_000);
+        assert_eq!(clock.at(reading(9_800, 1)).unwrap().seconds(), 10_000);
+        assert!(clock.at(reading(9_600, 2)).is_err(), "time would stand still for minutes");
+        clock.others_saw(Timestamp::from_micros(10_500_000_000));
+        assert!(clock.at(reading(10_001, 3)).is_err(), "another was ahead of this calendar");
+        assert_eq!(clock.at(reading(10_300, 302)).unwrap().seconds(), 10_500);
     }
 
     #[test]

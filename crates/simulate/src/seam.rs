@@ -9,7 +9,7 @@ use tollgate_domain::ledger::{Balance, Scope};
 use tollgate_domain::{IdCipher, Timestamp};
 use tollgate_engine::{Corrected, Row, Statement, Value};
 use tollgate_store_postgres::seam::{
-    Broken, Change, Committed, Database, Glimpse, Hold, Identity, Loaded, News, Share, Wanted, Writes,
+    Broken, Change, Committed, Database, Glimpse, Hold, Identity, Loaded, News, Share, Time, Wanted, Writes,
 };
 
 use crate::core::{Core, Lost};
@@ -149,7 +149,7 @@ impl Drop for Transaction {
 pub struct Batch(pub Transaction);
 
 /// A change that has begun.
-pub struct SimChange(pub Transaction, pub Timestamp);
+pub struct SimChange(pub Transaction, pub Time);
 
 impl Link {
     async fn ask<T: Lost>(&self, request: impl FnOnce(Sender<T>) -> Request) -> T {
@@ -201,6 +201,10 @@ impl Database for Link {
         self.ask(|to| Request::Commit(id, writes, to)).await
     }
 
+    async fn leave(&self, batch: Batch) {
+        drop(batch);
+    }
+
     async fn change(&self) -> Result<SimChange, Broken> {
         self.ask(Request::Change).await
     }
@@ -232,7 +236,7 @@ impl Database for Link {
 }
 
 impl Change for SimChange {
-    fn now(&self) -> Timestamp {
+    fn time(&self) -> Time {
         self.1
     }
 

@@ -12,7 +12,7 @@ use tollgate_domain::{IdCipher, Timestamp, Usd};
 use tollgate_engine::{Corrected, Row, Statement, Value};
 use tollgate_store::Outcome;
 use tollgate_store_postgres::seam::{
-    Boot, Broken, Committed, Ended, Glimpse, Hold, Identity, Loaded, NodeNumber, Parts, Share, Wanted, Writes,
+    Boot, Broken, Committed, Ended, Glimpse, Hold, Identity, Loaded, NodeNumber, Parts, Share, Time, Wanted, Writes,
 };
 
 use crate::bugs::Bug;
@@ -245,10 +245,10 @@ impl Core {
                 self.reply(process, to, Ok(news));
             }
             Request::Glimpse(scopes, to) => {
-                let now = self.server_now();
+                let time = self.server_time();
                 let version = self.server.tables.as_ref().map_or(0, |tables| tables.version);
                 let balances = scopes.iter().map(|scope| self.server.sum(*scope)).collect();
-                self.reply(process, to, Ok(Glimpse { now, version, balances }));
+                self.reply(process, to, Ok(Glimpse { time, version, balances }));
             }
             Request::Snapshot(questions, to) => {
                 let answers = questions.iter().map(|(sql, values)| self.query(sql, values)).collect();
@@ -261,10 +261,14 @@ impl Core {
         }
     }
 
+    fn server_time(&mut self) -> Time {
+        let time = Time { clock: self.wall(), seen: Timestamp::from_micros(self.server.seen()) };
+        self.server.latest = self.server.latest.max(time.latest());
+        time
+    }
+
     fn server_now(&mut self) -> Timestamp {
-        let now = self.wall().max(Timestamp::from_micros(self.server.seen()));
-        self.server.latest = self.server.latest.max(now);
-        now
+        self.server_time().latest()
     }
 
     /// Notes that a session is not idle; whether its transaction is still there.
@@ -421,7 +425,7 @@ impl Core {
             Kind::Batch(wanted, to) => {
                 let (wanted, to) = (wanted.clone(), to.take());
                 let loaded = self.load(&wanted);
-                let now = loaded.now;
+                let now = loaded.time.latest();
                 self.oracle.look_at(now);
                 // A node's own time does not go back with the database's.
                 let latest = self.server.latest;
@@ -437,9 +441,9 @@ impl Core {
                 self.perhaps_kill(process, id);
             }
             Kind::Change(to) => {
-                let (to, now) = (to.take(), self.server_now());
+                let (to, time) = (to.take(), self.server_time());
                 if let (Some(link), Some(to)) = (self.link(process), to) {
-                    self.reply(process, to, Ok(SimChange(Transaction::new(link, id), now)));
+                    self.reply(process, to, Ok(SimChange(Transaction::new(link, id), time)));
                 }
                 self.perhaps_kill(process, id);
             }
@@ -482,7 +486,7 @@ impl Core {
     }
 
     fn load(&mut self, wanted: &Wanted) -> Loaded {
-        let now = self.server_now();
+        let time = self.server_time();
         let server = &self.server;
         let owner = server.nodes.get(&wanted.node.number.0).is_some_and(|it| it.boot == Some(wanted.node.boot.0));
         if !owner && !self.has(Bug::UnfencedNode) {
@@ -505,7 +509,7 @@ impl Core {
         let stale = self.has(Bug::StaleRules) && wanted.known > 0;
         let tables = server.tables.as_ref().filter(|tables| tables.version != wanted.known && !stale);
         Loaded {
-            now,
+            time,
             owner: true,
             version: if stale { wanted.known } else { server.tables.as_ref().map_or(0, |tables| tables.version) },
             // A node that is far behind is left to catch up by itself.

@@ -134,6 +134,7 @@ pub fn decide(
     cipher: &IdCipher,
     wanted: &Wanted,
     loaded: Loaded,
+    now: Timestamp,
     jumped: Option<i64>,
 ) -> (Vec<Answer>, Writes) {
     state.book.forget_reservations();
@@ -151,7 +152,7 @@ pub fn decide(
     let mut deciding = Deciding {
         state,
         cipher,
-        now: loaded.now,
+        now,
         jumped,
         boot: wanted.node.boot,
         locked: &wanted.scopes,
@@ -162,7 +163,7 @@ pub fn decide(
         late: HashSet::default(),
         used: HashMap::default(),
         rollups: Rollups::default(),
-        writes: Writes { now: loaded.now, ..Writes::default() },
+        writes: Writes { now, ..Writes::default() },
     };
     let answers = intents.iter().map(|(intent, repeated)| deciding.answer(intent, *repeated)).collect();
     // Last: what a call cost that settles here counts, and not what it held.

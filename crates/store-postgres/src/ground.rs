@@ -75,6 +75,7 @@ impl<'a, D: Database> Acting<'a, D> {
         let mut live = self.node.shared.live.lock();
         if live.edition == self.edition {
             live.version = version;
+            live.believe();
         }
         live.acting = false;
         drop(live);
@@ -102,15 +103,14 @@ impl<D: Database> Node<D> {
             let known = self.shared.live.lock().version;
             let news = change.news(known).await.map_err(unavailable)?;
             let mut live = self.shared.live.lock();
-            let now = change.now();
-            let now = self.time(&mut live, now).unwrap_or_else(|_| live.clock.seen());
             let Some(news) = news else {
                 if live.version == known {
+                    let now = self.time(&mut live, change.time()).unwrap_or_else(|_| live.clock.seen());
                     return Ok((now, known));
                 }
                 continue;
             };
-            live.learn(&news, now)?;
+            live.learn(&news, change.time().latest())?;
         }
     }
 
@@ -189,7 +189,7 @@ impl<D: Database> Ground for Node<D> {
             }
             let glimpse = self.shared.database.glimpse(&scopes).await.map_err(unavailable)?;
             if glimpse.version > known {
-                self.catch_up().await?;
+                self.catch_up(glimpse.version).await?;
                 continue;
             }
             let mut live = self.shared.live.lock();
@@ -198,9 +198,13 @@ impl<D: Database> Ground for Node<D> {
                 live.forget();
                 continue;
             }
-            let now = self.time(&mut live, glimpse.now).unwrap_or_else(|_| live.clock.seen());
-            // Sums and rules of one moment: a limit that is newer than what is spent leaves more than there ever was.
-            if live.version != glimpse.version || sums(&mut live.state, now) != scopes {
+            // Sums and rules of one moment: a limit that is newer than what is spent leaves more than there ever was. Nor is the time
+            // of an older moment believed: another clock may have been accepted since.
+            if live.version != glimpse.version {
+                continue;
+            }
+            let now = self.time(&mut live, glimpse.time).unwrap_or_else(|_| live.clock.seen());
+            if sums(&mut live.state, now) != scopes {
                 continue;
             }
             live.install(&scopes, &glimpse.balances);
@@ -340,13 +344,9 @@ impl<D: Database> Ground for Node<D> {
         if let Some(trouble) = self.trouble() {
             return Err(StoreError::Unavailable(trouble));
         }
-        let glimpse = self.shared.database.glimpse(&[]).await.map_err(unavailable)?;
-        if self.shared.live.lock().version < glimpse.version {
-            // The clock may have been accepted.
-            self.catch_up().await?;
-        }
-        let mut live = self.shared.live.lock();
-        self.time(&mut live, glimpse.now).map(|_| ()).map_err(|jump_seconds| StoreError::ClockJumped { jump_seconds })
+        // The clock may have been accepted by another.
+        let now = self.look_around().await?;
+        now.map(|_| ()).map_err(|jump_seconds| StoreError::ClockJumped { jump_seconds })
     }
 }
 

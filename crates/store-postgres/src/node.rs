@@ -14,7 +14,8 @@ use tollgate_engine::{GuardedClock, SOURCES, State};
 use tollgate_store::{Clock, Reading, StoreError};
 
 use crate::batch::{self, Answer, Intent};
-use crate::seam::{Broken, Committed, Database, Identity, News};
+use crate::lease::Watch;
+use crate::seam::{Broken, Committed, Database, Identity, News, Time};
 
 /// Intents in a batch.
 const BATCH_MAX: usize = 1_024;
@@ -74,14 +75,19 @@ pub struct Live {
     /// The clock that was last accepted, by whichever node.
     accepted: Option<Timestamp>,
     closed: bool,
-    /// Other nodes, each with the count that it was seen at, and since when.
-    pub watched: HashMap<(Identity, i64), Duration>,
+    /// The other nodes.
+    pub watch: Watch,
 }
 
 impl Live {
     /// Takes in what management changed elsewhere, unless it is known already.
     pub fn learn(&mut self, news: &News, now: Timestamp) -> Result<(), StoreError> {
         if news.since != self.version {
+            return Ok(());
+        }
+        if news.version < news.since {
+            // The database went back, as after a failover that lost something.
+            self.forget();
             return Ok(());
         }
         if news.since == 0 {
@@ -147,6 +153,8 @@ pub struct Shared<D> {
     pub acted: Notify,
     /// Held by whoever registers anew.
     registering: tokio::sync::Mutex<()>,
+    /// Held by whoever learns what management knows.
+    learning: tokio::sync::Mutex<()>,
 }
 
 /// A node on a database.
@@ -182,7 +190,7 @@ impl<D: Database> Node<D> {
             trouble: None,
             accepted: None,
             closed: false,
-            watched: HashMap::default(),
+            watch: Watch::default(),
         };
         let node = Self {
             shared: Arc::new(Shared {
@@ -192,9 +200,10 @@ impl<D: Database> Node<D> {
                 idle: Notify::new(),
                 acted: Notify::new(),
                 registering: tokio::sync::Mutex::default(),
+                learning: tokio::sync::Mutex::default(),
             }),
         };
-        node.catch_up().await?;
+        node.catch_up(i64::MAX).await?;
         node.expire_orphans().await?;
         Ok(node)
     }
@@ -242,8 +251,9 @@ impl<D: Database> Node<D> {
     }
 
     /// The ledger's time, from the database's and this machine's progress.
-    pub(crate) fn time(&self, live: &mut Live, database: Timestamp) -> Result<Timestamp, i64> {
-        let reading = Reading { wall: database, progress: self.shared.clock.read().progress };
+    pub(crate) fn time(&self, live: &mut Live, database: Time) -> Result<Timestamp, i64> {
+        live.clock.others_saw(database.seen);
+        let reading = Reading { wall: database.clock, progress: self.shared.clock.read().progress };
         match live.clock.at(reading) {
             Ok(now) => Ok(now),
             Err(StoreError::ClockJumped { jump_seconds }) => Err(jump_seconds),
@@ -259,9 +269,14 @@ impl<D: Database> Node<D> {
         live.identity.boot.row(count)
     }
 
-    /// Knows what management knows now.
-    pub(crate) async fn catch_up(&self) -> Result<(), StoreError> {
+    /// Knows what management knows now, or did at this version at the least.
+    pub(crate) async fn catch_up(&self, to: i64) -> Result<(), StoreError> {
+        let _alone = self.shared.learning.lock().await;
         let known = self.shared.live.lock().version;
+        if known >= to {
+            // Whoever was here before has learnt it.
+            return Ok(());
+        }
         let news = self.shared.database.news(known).await.map_err(unavailable)?;
         let mut live = self.shared.live.lock();
         let now = live.clock.seen();
@@ -338,7 +353,7 @@ impl<D: Database> Node<D> {
                     return;
                 }
                 Ok(Attempt::Again) => continue,
-                Ok(Attempt::Behind) => match self.catch_up().await {
+                Ok(Attempt::Behind(version)) => match self.catch_up(version).await {
                     Ok(()) => continue,
                     Err(error) => error.to_string(),
                 },
@@ -400,14 +415,14 @@ impl<D: Database> Node<D> {
         let (tx, mut loaded) =
             began.map_err(|_| "the database did not answer in time".to_owned())?.map_err(|Broken(why)| why)?;
         if !loaded.owner {
-            drop(tx);
+            self.leave(tx).await;
             self.begin_anew(wanted.node).await?;
             return Ok(Attempt::Again);
         }
-        let (answers, writes) = {
+        let decided = {
             let mut live = self.shared.live.lock();
             if let Some(news) = loaded.news.take() {
-                live.learn(&news, loaded.now).map_err(|error| error.to_string())?;
+                live.learn(&news, loaded.time.latest()).map_err(|error| error.to_string())?;
             }
             let holders = loaded.holds.iter().map(|(row, hold)| (*row, hold.open.spender));
             let holders: HashMap<_, _> =
@@ -422,25 +437,27 @@ impl<D: Database> Node<D> {
                     // The database went back, as after a failover that lost something.
                     live.forget();
                 }
-                let behind = live.version < loaded.version;
-                return Ok(if behind { Attempt::Behind } else { Attempt::Again });
-            }
-            let jumped = match self.time(&mut live, loaded.now) {
-                Ok(now) => {
-                    loaded.now = now;
-                    None
-                }
-                Err(jump) => {
+                Err(if live.version < loaded.version { Attempt::Behind(loaded.version) } else { Attempt::Again })
+            } else {
+                let (now, jumped) = match self.time(&mut live, loaded.time) {
+                    Ok(now) => (now, None),
                     // What the clock says now must not become what was seen.
-                    loaded.now = live.clock.seen();
-                    Some(jump)
-                }
-            };
-            let intents: Vec<_> = batch.iter().map(|item| (item.intent.clone(), item.tried)).collect();
-            batch::decide(&intents, &mut live.state, self.shared.database.cipher(), &wanted, loaded, jumped)
+                    Err(jump) => (live.clock.seen(), Some(jump)),
+                };
+                let intents: Vec<_> = batch.iter().map(|item| (item.intent.clone(), item.tried)).collect();
+                let cipher = self.shared.database.cipher();
+                Ok(batch::decide(&intents, &mut live.state, cipher, &wanted, loaded, now, jumped))
+            }
         };
-        if writes.is_empty() {
-            drop(tx);
+        let (answers, writes) = match decided {
+            Ok(decided) => decided,
+            Err(attempt) => {
+                self.leave(tx).await;
+                return Ok(attempt);
+            }
+        };
+        let idle = if writes.is_empty() {
+            Some(tx)
         } else {
             let committed = timeout(BATCH_TIMEOUT, self.shared.database.commit(tx, &writes)).await;
             match committed.unwrap_or_else(|_| Committed::Unknown("the database did not answer in time".to_owned())) {
@@ -454,7 +471,8 @@ impl<D: Database> Node<D> {
                     return Err(why);
                 }
             }
-        }
+            None
+        };
         {
             let mut live = self.shared.live.lock();
             live.spenders.extend(writes.holds.iter().map(|(row, hold)| (*row, hold.open.spender)));
@@ -473,7 +491,15 @@ impl<D: Database> Node<D> {
                 });
             }
         }
+        if let Some(tx) = idle {
+            self.leave(tx).await;
+        }
         Ok(Attempt::Answered)
+    }
+
+    /// Ends a batch that writes nothing. Where that takes too long the server does it, when the session is closed.
+    async fn leave(&self, batch: D::Batch) {
+        let _ = timeout(BATCH_TIMEOUT, self.shared.database.leave(batch)).await;
     }
 
     /// The lease was taken: what this node held is booked as lost. It goes on as another.
@@ -512,8 +538,17 @@ impl<D: Database> Node<D> {
             );
             let waits: Vec<_> =
                 orphans.into_iter().map(|(row, hold)| self.push(Intent::Expire(row, hold.open.spender))).collect();
+            let mut ended = 0;
             for wait in waits {
-                answered(wait.await)?;
+                match answered(wait.await) {
+                    Ok(_) => ended += 1,
+                    // One that does not fit the database is no reason to leave the others.
+                    Err(Undone { error: StoreError::Corrupt(_), .. }) => {}
+                    Err(undone) => return Err(undone.into()),
+                }
+            }
+            if ended == 0 {
+                return Ok(());
             }
         }
     }
@@ -571,8 +606,8 @@ enum Attempt {
     Answered,
     /// What was known had changed.
     Again,
-    /// What management knows must be learnt first.
-    Behind,
+    /// What management knows must be learnt first, up to this version.
+    Behind(i64),
     /// Something in it does not fit the database.
     Rejected(String),
 }

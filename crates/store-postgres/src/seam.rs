@@ -50,6 +50,22 @@ pub enum Share {
     Own,
 }
 
+/// The database's time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Time {
+    /// Its clock, which may go wrong.
+    pub clock: Timestamp,
+    /// The latest that any node wrote by it.
+    pub seen: Timestamp,
+}
+
+impl Time {
+    /// The time that whoever trusts the clock goes by.
+    pub fn latest(self) -> Timestamp {
+        self.clock.max(self.seen)
+    }
+}
+
 /// What a batch must lock and see before it is decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
@@ -114,8 +130,8 @@ pub struct News {
 /// What a batch is decided with.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
-    /// The database's clock, read after the locks, and never before what any node has seen.
-    pub now: Timestamp,
+    /// The database's time, read after the locks.
+    pub time: Time,
     /// Whether the node is still who it says; if not, nothing else is loaded.
     pub owner: bool,
     /// The version of what management knows.
@@ -175,9 +191,9 @@ pub struct Broken(pub String);
 /// What a look at the database sees.
 #[derive(Clone, Debug, Default)]
 pub struct Glimpse {
-    /// The database's clock, never before what any node has seen.
-    pub now: Timestamp,
-    /// The version of what management knows.
+    /// The database's time.
+    pub time: Time,
+    /// The version of what management knows, at the same moment as the balances.
     pub version: i64,
     /// The balances that were asked for, all rows summed, and when a key was last used.
     pub balances: Vec<(Balance, Option<Timestamp>)>,
@@ -186,7 +202,7 @@ pub struct Glimpse {
 /// A change of what management knows, begun and alone.
 pub trait Change: Send {
     /// The time of the change.
-    fn now(&self) -> Timestamp;
+    fn time(&self) -> Time;
 
     /// What is new since a version: nothing, where that is the newest.
     fn news(&mut self, since: i64) -> impl Future<Output = Result<Option<News>, Broken>> + Send;
@@ -245,6 +261,9 @@ pub trait Database: Send + Sync + 'static {
 
     /// Writes and commits. A batch that is dropped instead wrote nothing.
     fn commit(&self, batch: Self::Batch, writes: &Writes) -> impl Future<Output = Committed> + Send;
+
+    /// Ends a batch that has nothing to write, so that its locks are free at once.
+    fn leave(&self, batch: Self::Batch) -> impl Future<Output = ()> + Send;
 
     /// Begins a change: when this returns, no batch and no other change is under way on any node.
     fn change(&self) -> impl Future<Output = Result<Self::Change, Broken>> + Send;

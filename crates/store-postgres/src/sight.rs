@@ -24,6 +24,11 @@ const ACCEPTS_MAX: usize = 10;
 
 const CLOCK_ITSELF: &str = "SELECT ledger_clock()";
 
+/// From here on the server lets the change think; and then as long as any.
+const PATIENT: &str = "SELECT set_config('idle_in_transaction_session_timeout', '60s', true)";
+const USUAL: &str = "SELECT set_config(name, reset_val, true) FROM pg_settings
+WHERE name = 'idle_in_transaction_session_timeout'";
+
 /// What one change puts right, at most.
 const MENDED_MAX: usize = 1_000;
 
@@ -93,6 +98,8 @@ impl<D: Database> Node<D> {
             let (mut sighting, _) = self.look_at_all(Some(clock(&told)?)).await?;
             let mut change = self.shared.database.change().await.map_err(unavailable)?;
             let now = clock(&change.query(CLOCK_ITSELF, Vec::new()).await.map_err(unavailable)?)?;
+            // A large ledger takes longer to add up than a batch may think.
+            change.query(PATIENT, Vec::new()).await.map_err(unavailable)?;
             let hours = change.query(HOURS, Vec::new()).await.map_err(unavailable)?;
             let quiet = by_key(&hours)? == by_key(&sighting.hours)? && Windows::at(now) == Windows::at(sighting.now);
             sighting.holds = change.query(HOLDS, Vec::new()).await.map_err(unavailable)?;
@@ -115,13 +122,13 @@ impl<D: Database> Node<D> {
                     continue;
                 }
             }
+            change.query(USUAL, Vec::new()).await.map_err(unavailable)?;
             self.glance(|state, _| state.accept_clock(now));
             let balances = wrong.iter().flat_map(|wrong| rewritten(wrong.scope, &wrong.right));
             // Every node hears of it with what else management changed.
             let seen = statement("UPDATE nodes SET seen = ?1", vec![Value::from(now.micros())]);
             let statements = [seen, noted(CLOCK, now)].into_iter().chain(balances).collect();
             self.end_change(change, statements, acting).await?;
-            self.shared.live.lock().believe();
             return Ok(now);
         }
         Err(StoreError::Unavailable(doctor::NOT_QUIET.to_owned()))

@@ -212,16 +212,6 @@ impl Embedded {
         self.connection.lock().take()
     }
 
-    /// What SQLite finds wrong with the file, the first few of it.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub async fn damage(&self) -> Result<Vec<String>, StoreError> {
-        let found = self.read(|db| crate::database::query(db, "PRAGMA integrity_check(10)", &[])).await?;
-        let lines = found.iter().map(|row| row.get::<String>(0)).collect::<Result<Vec<_>, _>>()?;
-        Ok(lines.into_iter().filter(|line| line != "ok").collect())
-    }
-
     /// Writes everything that was decided, folds the balances, and lets go of the file.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 
 mod backup;
 mod committer;
+mod damage;
 mod database;
 mod engine;
 mod fold;
@@ -21,6 +22,7 @@ mod sight;
 mod sync;
 
 pub use backup::{BackupError, restore};
+pub use damage::damage;
 pub use engine::{Durability, Embedded, OpenError, Options, SqliteStore, open, open_on};
 pub use owner::accept as accept_copy;
 pub use tollgate_engine::CLOCK_JUMP_MAX;

@@ -56,6 +56,7 @@ impl<const POWER: bool> File<POWER> {
 
 impl<const POWER: bool> Engine for File<POWER> {
     type Store = SqliteStore;
+    const OUTLIVES_ITS_LEASE: bool = false;
 
     async fn new(at: Timestamp) -> Self {
         let clock = Arc::new(TestClock(Mutex::new(Reading { wall: at, progress: Duration::ZERO })));

@@ -34,6 +34,8 @@ use crate::{
 pub trait Engine: Sized {
     /// The engine.
     type Store: Store + Clone + 'static;
+    /// Whether a process may be alive that is taken for dead, and settle what was booked as lost.
+    const OUTLIVES_ITS_LEASE: bool;
 
     /// A database that nobody used yet; its clock stands at `at`.
     fn new(at: Timestamp) -> impl Future<Output = Self>;
@@ -333,8 +335,9 @@ async fn what_was_in_flight_is_lost_and_adjustable<E: Engine>() {
             .unwrap(),
         Err(AdjustRefused::Unknown)
     );
-    // Where a node can outlive its lease, its settlement is a correction to the true cost, once; elsewhere whoever could settle is gone.
+    // Such a settlement is a correction to the true cost, once; elsewhere whoever could settle is gone.
     let late = db.store.settle(settlement(held.row, 1)).await.unwrap();
+    assert_eq!(late.first, E::OUTLIVES_ITS_LEASE);
     let charged = if late.first { 1 } else { 40 };
     assert!(!db.store.settle(settlement(held.row, 2)).await.unwrap().first, "it was settled");
     let db = db.reopened().await;

@@ -74,8 +74,8 @@ pub struct FindingLine {
 }
 
 impl Diagnosis {
-    /// A report, what was put right before it, and what the database says of its file.
-    pub fn of(report: &Report, mended: &[Finding], damage: Vec<String>, cipher: &IdCipher) -> Self {
+    /// A report, and what was put right before it.
+    pub fn of(report: &Report, mended: &[Finding], cipher: &IdCipher) -> Self {
         let lines = |findings: &[Finding]| findings.iter().map(|finding| FindingLine::of(finding, cipher)).collect();
         let (holds, oldest) = report.in_flight;
         Self {
@@ -85,14 +85,15 @@ impl Diagnosis {
             holds,
             oldest_hold: oldest.map(|at| at.to_string()),
             charged: [report.charged.credits.to_string(), report.charged.byok.to_string()],
-            damage,
+            damage: Vec::new(),
             mended: lines(mended),
             findings: lines(&report.findings),
         }
     }
 
-    fn is_sound(&self) -> bool {
-        self.findings.is_empty() && self.damage.is_empty()
+    /// What the database itself finds wrong with its file: nothing else was looked at.
+    fn damaged(damage: Vec<String>) -> Self {
+        Self { damage, ..Self::default() }
     }
 }
 
@@ -138,13 +139,23 @@ fn whose(scope: Scope) -> String {
 /// The database cannot be reached, or does not add up.
 pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     let config = Config::load(arguments.file.config.as_deref(), std::env::vars())?;
+    if let Place::File(file) = config.database.place()?
+        && file.exists()
+    {
+        // First: whoever opens a file writes to it.
+        let damage = tollgate_store_sqlite::damage(&file);
+        let damage = damage.map_err(|error| Failure::new(Kind::Failed, format!("{}: {error}", file.display())))?;
+        if !damage.is_empty() {
+            return show(&Diagnosis::damaged(damage), arguments.json);
+        }
+    }
     if arguments.accept_copy {
         accept_copy(&config)?;
     }
     let ask = Ask::Examine { repair: arguments.repair, accept_clock: arguments.accept_clock };
     let told = match Storage::open_existing(&config, &Parts::default()).await {
         Ok(storage) => {
-            let told = admin::examine(&storage, arguments.repair, arguments.accept_clock, false).await;
+            let told = admin::examine(&storage, arguments.repair, arguments.accept_clock).await;
             storage.close().await.map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
             told
         }
@@ -179,6 +190,10 @@ fn accept_copy(config: &Config) -> Result<(), Failure> {
 fn show(diagnosis: &Diagnosis, as_json: bool) -> Result<(), Failure> {
     if as_json {
         output::result(&serde_json::json!({ "data": diagnosis }).to_string());
+    } else if !diagnosis.damage.is_empty() {
+        for damage in &diagnosis.damage {
+            output::result(&format!("damaged: {damage}"));
+        }
     } else {
         let Diagnosis { generations, corrections, balances, holds, charged, .. } = diagnosis;
         let oldest = diagnosis.oldest_hold.as_ref();
@@ -188,23 +203,22 @@ fn show(diagnosis: &Diagnosis, as_json: bool) -> Result<(), Failure> {
              charged ${} in credits and ${} at list price under own credentials",
             charged[0], charged[1]
         ));
-        for damage in &diagnosis.damage {
-            output::result(&format!("damaged: {damage}"));
-        }
         table(&diagnosis.mended, "WAS");
         table(&diagnosis.findings, "IS");
     }
     if !diagnosis.mended.is_empty() {
         output::note("what the first table shows was put right, as its entries say");
     }
-    if diagnosis.is_sound() {
+    if !diagnosis.damage.is_empty() {
+        let failure = Failure::new(Kind::Failed, "the file is damaged");
+        return Err(failure.next("restore a backup: `tollgate restore FILE`; the file was left as it is"));
+    }
+    if diagnosis.findings.is_empty() {
         output::note("everything adds up");
         return Ok(());
     }
     let failure = Failure::new(Kind::Failed, "the ledger does not add up");
-    Err(if !diagnosis.damage.is_empty() {
-        failure.next("restore a backup: `tollgate restore FILE`; the file was left as it is")
-    } else if diagnosis.mended.is_empty() {
+    Err(if diagnosis.mended.is_empty() {
         failure.next("`tollgate doctor --repair` puts it right, as its entries say; stop the server first, where the database is a file")
     } else {
         failure.next("what is left could not be put right: keep a copy of the database, and report it")

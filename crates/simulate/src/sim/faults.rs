@@ -224,11 +224,11 @@ impl Sim {
     }
 }
 
-/// Lets a lease pass in a few moments, in which the others look, and look again; when to come back, a little after that.
+/// Lets a lease pass in a few moments, in which the others look again and again; when to come back, a little after that.
 fn outlast(core: &mut Core) -> u64 {
     let mut at = core.rng.below(100_000);
-    for by in [11_000_000, 31_000_000, 11_000_000] {
-        let by = by + core.rng.below(9_000_000);
+    for _ in 0..5 {
+        let by = 11_000_000 + core.rng.below(3_000_000);
         core.after(at, Event::Leap(by));
         at += by + 60_000 + core.rng.below(200_000);
     }

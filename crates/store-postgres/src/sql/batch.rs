@@ -155,7 +155,7 @@ pub async fn begin(session: Held, wanted: &Wanted, missing: Vec<(Scope, i32)>) -
     }
     let mut loaded = read(&locked, &rest, &holds, &ended).map_err(|error| broken(&error))?;
     let (version, now) = read::now(&next())?;
-    (loaded.now, loaded.version) = (now, version);
+    (loaded.time, loaded.version) = (now, version);
     let behind = version.saturating_sub(wanted.known);
     if wanted.known > 0 && behind > 0 && behind <= VERSIONS_BEHIND_MAX {
         loaded.news = Some(read::news_within(batch.session.get()?, wanted.known, version).await?);
@@ -218,6 +218,15 @@ where
 }
 
 impl Batch {
+    /// Gives the locks back, and the session to the others.
+    pub async fn leave(self) {
+        if let Ok(session) = self.session.get()
+            && session.batch_execute("ROLLBACK").await.is_ok()
+        {
+            self.session.rest();
+        }
+    }
+
     /// Writes and commits. Also the rows of balances that it made.
     pub async fn commit(self, writes: &Writes) -> (Committed, Vec<(Scope, i32)>) {
         let together = self.statements(writes);

@@ -6,14 +6,14 @@ use tollgate_domain::time::Windows;
 use tollgate_engine::{Corrected, Row, Statement, Value, scope_columns};
 
 use super::batch::{self, place};
-use super::values::{self, Bound, Together, broken, dialect};
+use super::values::{self, Bound, Parameter, Together, broken, dialect};
 use super::{ANSWER_TIMEOUT, CHANNEL, CONFIG_LOCK, Held, in_time, read};
-use crate::seam::{Broken, Change, Committed, Identity, News, Share};
+use crate::seam::{Broken, Change, Committed, Identity, News, Share, Time};
 
 /// A transaction that is alone.
 pub struct SqlChange {
     session: Held,
-    now: Timestamp,
+    time: Time,
     version: i64,
 }
 
@@ -25,14 +25,14 @@ impl SqlChange {
         together.add(read::NOW, vec![]);
         let answers = together.send(session.get()?).await;
         let mut answers = answers.into_iter().collect::<Result<Vec<_>, _>>().map_err(|error| broken(&error))?;
-        let (version, now) = read::now(&answers.pop().unwrap_or_default())?;
-        Ok(Self { session, now, version })
+        let (version, time) = read::now(&answers.pop().unwrap_or_default())?;
+        Ok(Self { session, time, version })
     }
 }
 
 impl Change for SqlChange {
-    fn now(&self) -> Timestamp {
-        self.now
+    fn time(&self) -> Time {
+        self.time
     }
 
     async fn news(&mut self, since: i64) -> Result<Option<News>, Broken> {
@@ -72,7 +72,7 @@ impl Change for SqlChange {
                 session.execute(batch::PUT_ONE, &[&word, &id, &node, &numbers, &spent, &held]).await?;
             }
             let mut together = Together::default();
-            batch::add_correction(&mut together, corrected, self.now);
+            batch::add_correction(&mut together, corrected, self.time.latest());
             batch::add_correction_rollup(&mut together, corrected, node);
             for answer in together.send(session).await {
                 answer?;
@@ -86,13 +86,14 @@ impl Change for SqlChange {
         let Ok(session) = self.session.get() else { return Committed::Failed("the change has ended".to_owned()) };
         let written = async {
             // Triggers stamp what follows with the new version.
-            session.execute("UPDATE config SET version = version + 1", &[]).await?;
-            for Statement { sql, values } in &statements {
-                let statement = session.prepare_cached(&dialect(sql)).await?;
-                let bound: Vec<Bound<'_>> = values.iter().map(Bound).collect();
-                let parameters: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
-                    bound.iter().map(|it| -> &(dyn tokio_postgres::types::ToSql + Sync) { it }).collect();
-                session.execute(&statement, &parameters).await?;
+            let mut together = Together::default();
+            together.add("UPDATE config SET version = version + 1", vec![]);
+            for Statement { sql, values } in statements {
+                let parameters = values.into_iter().map(|value| -> Parameter { Box::new(Bound(value)) });
+                together.add(dialect(sql), parameters.collect());
+            }
+            for answer in together.send(session).await {
+                answer?;
             }
             session.batch_execute(&format!("NOTIFY {CHANNEL}")).await
         };

@@ -60,7 +60,7 @@ impl Import {
     pub async fn run(&self, sql: &str, rows: &[Row]) -> Result<(), Broken> {
         let session = self.session.get()?;
         let statement = session.prepare_cached(sql).await.map_err(|error| broken(&error))?;
-        let bound: Vec<Vec<Bound<'_>>> = rows.iter().map(|row| row.values().iter().map(Bound).collect()).collect();
+        let bound: Vec<Vec<Bound<&Value>>> = rows.iter().map(|row| row.values().iter().map(Bound).collect()).collect();
         let parameters: Vec<Vec<&(dyn tokio_postgres::types::ToSql + Sync)>> = bound
             .iter()
             .map(|row| row.iter().map(|it| -> &(dyn tokio_postgres::types::ToSql + Sync) { it }).collect())

@@ -55,11 +55,14 @@ const PROTOCOL: i64 = 1;
 const LEDGER_SESSIONS: usize = 2;
 /// Sessions for changes and questions.
 const MANAGEMENT_SESSIONS: usize = 8;
+/// Sessions for the lease, which must not wait behind anything.
+const LEASE_SESSIONS: usize = 1;
 
 /// A PostgreSQL database.
 pub struct Sql {
     ledger: Pool,
     management: Pool,
+    lease: Pool,
     cipher: IdCipher,
     /// Rows of balances that are known to be there.
     present: Mutex<HashSet<(Scope, i32)>>,
@@ -136,14 +139,23 @@ async fn in_time<T>(answer: impl Future<Output = Result<T, Broken>>) -> Result<T
 impl Sql {
     /// Something short, on a session for management.
     async fn ask<T>(&self, what: impl AsyncFnOnce(&mut Object) -> Result<T, Broken>) -> Result<T, Broken> {
-        in_time(async {
-            let mut held = Held::of(&self.management).await?;
-            let answer = what(held.get_mut()?).await?;
-            held.rest();
-            Ok(answer)
-        })
-        .await
+        ask(&self.management, what).await
     }
+
+    /// Something short of the lease.
+    async fn keep<T>(&self, what: impl AsyncFnOnce(&mut Object) -> Result<T, Broken>) -> Result<T, Broken> {
+        ask(&self.lease, what).await
+    }
+}
+
+async fn ask<T>(pool: &Pool, what: impl AsyncFnOnce(&mut Object) -> Result<T, Broken>) -> Result<T, Broken> {
+    in_time(async {
+        let mut held = Held::of(pool).await?;
+        let answer = what(held.get_mut()?).await?;
+        held.rest();
+        Ok(answer)
+    })
+    .await
 }
 
 impl Database for Sql {
@@ -155,27 +167,27 @@ impl Database for Sql {
     }
 
     async fn register(&self) -> Result<Identity, Broken> {
-        self.ask(async |session| node::register(session).await).await
+        self.keep(async |session| node::register(session).await).await
     }
 
     async fn nodes(&self) -> Result<Vec<(Identity, i64)>, Broken> {
-        self.ask(async |session| node::nodes(session).await).await
+        self.keep(async |session| node::nodes(session).await).await
     }
 
     async fn fence(&self, node: Identity, count: i64) -> Result<(), Broken> {
-        self.ask(async |session| node::fence(session, node, count).await).await
+        self.keep(async |session| node::fence(session, node, count).await).await
     }
 
     async fn renew(&self, node: Identity) -> Result<bool, Broken> {
-        self.ask(async |session| node::renew(session, node).await).await
+        self.keep(async |session| node::renew(session, node).await).await
     }
 
     async fn resign(&self, node: Identity) -> Result<(), Broken> {
-        self.ask(async |session| node::resign(session, node).await).await
+        self.keep(async |session| node::resign(session, node).await).await
     }
 
     async fn orphans(&self, most: usize) -> Result<Vec<(tollgate_domain::generation::GenerationRow, Hold)>, Broken> {
-        self.ask(async |session| node::orphans(session, most).await).await
+        self.keep(async |session| node::orphans(session, most).await).await
     }
 
     async fn begin(&self, wanted: &Wanted) -> Result<(Batch, Loaded), Broken> {
@@ -200,6 +212,10 @@ impl Database for Sql {
             self.present.lock().extend(fresh);
         }
         committed
+    }
+
+    async fn leave(&self, batch: Batch) {
+        batch.leave().await;
     }
 
     async fn change(&self) -> Result<SqlChange, Broken> {

@@ -13,13 +13,12 @@ use tollgate_domain::{Timestamp, Usd};
 use tollgate_engine::{Row, SOURCES, Value, scope, scope_columns};
 
 use super::PROTOCOL;
-use super::values::{self, Bound, Together, broken};
-use crate::seam::{Broken, Glimpse, Hold, News};
+use super::values::{self, Bound, broken};
+use crate::seam::{Broken, Glimpse, Hold, News, Time};
 
-/// The version of what management knows, and the clock, never before what any node has seen.
-pub const NOW: &str = "SELECT version, greatest(ledger_clock(),
-    (SELECT coalesce(max(seen), 0) FROM nodes)), protocol
-FROM config";
+/// The version of what management knows, the clock, and the latest that any node wrote by it.
+pub const NOW: &str =
+    "SELECT version, ledger_clock(), (SELECT coalesce(max(seen), 0) FROM nodes), protocol FROM config";
 
 /// All rows of some balances.
 pub const SUMS: &str = "SELECT b.scope, b.id, b.number, b.spent, b.held, b.used_at
@@ -27,10 +26,24 @@ FROM unnest($1::text[], $2::bigint[]) AS w (scope, id) JOIN balances b ON b.scop
 
 const REMOVED: &str = "SELECT source, old FROM removed WHERE changed > $1 ORDER BY changed";
 
+/// [`NOW`] beside every row of [`SUMS`], as of one moment.
+const GLIMPSE: &str = "SELECT s.scope, s.id, s.number, s.spent, s.held, s.used_at, n.version, n.clock, n.seen, n.protocol
+FROM (SELECT version, ledger_clock() AS clock, (SELECT coalesce(max(seen), 0) FROM nodes) AS seen, protocol FROM config) n
+LEFT JOIN (SELECT b.* FROM unnest($1::text[], $2::bigint[]) AS w (scope, id)
+    JOIN balances b ON b.scope = w.scope AND b.id = w.id) s ON true";
+
 /// Reads [`NOW`].
-pub fn now(rows: &[PgRow]) -> Result<(i64, Timestamp), Broken> {
+pub fn now(rows: &[PgRow]) -> Result<(i64, Time), Broken> {
+    now_from(rows, 0)
+}
+
+/// The same, from this column on.
+fn now_from(rows: &[PgRow], column: usize) -> Result<(i64, Time), Broken> {
     let row = rows.first().ok_or_else(|| Broken("the database has lost its configuration".to_owned()))?;
-    let read = || Ok::<_, Error>((row.try_get(0)?, Timestamp::from_micros(row.try_get(1)?), row.try_get::<_, i64>(2)?));
+    let read = || {
+        let at = |place| row.try_get(column + place).map(Timestamp::from_micros);
+        Ok::<_, Error>((row.try_get(column)?, Time { clock: at(1)?, seen: at(2)? }, row.try_get::<_, i64>(column + 3)?))
+    };
     let (version, now, protocol) = read().map_err(|error| broken(&error))?;
     if protocol != PROTOCOL {
         return Err(Broken(format!("the nodes count by protocol {protocol} now, and this release by {PROTOCOL}")));
@@ -89,11 +102,12 @@ pub fn sums(rows: &[PgRow], scopes: &[Scope]) -> Result<Vec<(Balance, Option<Tim
     let mut sums = vec![(Balance::default(), None); scopes.len()];
     for row in rows {
         let read = || {
-            let whose = scope(row.try_get(0)?, row.try_get(1)?);
+            let Some(word) = row.try_get::<_, Option<&str>>(0)? else { return Ok(None) };
+            let whose = scope(word, row.try_get(1)?);
             let used_at = row.try_get::<_, Option<i64>>(5)?.map(Timestamp::from_micros);
-            Ok::<_, Error>((whose, balance(row, 2)?, used_at))
+            Ok::<_, Error>(Some((whose, balance(row, 2)?, used_at)))
         };
-        let (whose, part, used_at) = read().map_err(|error| broken(&error))?;
+        let Some((whose, part, used_at)) = read().map_err(|error| broken(&error))? else { continue };
         let sum = scopes.iter().position(|scope| Some(*scope) == whose).and_then(|place| sums.get_mut(place));
         if let Some(sum) = sum {
             *sum = (sum.0.plus(&part), sum.1.max(used_at));
@@ -103,16 +117,11 @@ pub fn sums(rows: &[PgRow], scopes: &[Scope]) -> Result<Vec<(Balance, Option<Tim
 }
 
 pub async fn glimpse(session: &Object, scopes: &[Scope]) -> Result<Glimpse, Broken> {
-    let mut together = Together::default();
-    together.add(NOW, vec![]);
-    if !scopes.is_empty() {
-        let (words, ids) = columns(scopes.iter().copied());
-        together.add(SUMS, vec![Box::new(words), Box::new(ids)]);
-    }
-    let mut answers = together.send(session).await.into_iter();
-    let mut next = || answers.next().unwrap_or_else(|| Ok(Vec::new())).map_err(|error| broken(&error));
-    let (version, now) = now(&next()?)?;
-    Ok(Glimpse { now, version, balances: sums(&next()?, scopes)? })
+    let (words, ids) = columns(scopes.iter().copied());
+    let rows = async { session.query(&session.prepare_cached(GLIMPSE).await?, &[&words, &ids]).await };
+    let rows = rows.await.map_err(|error| broken(&error))?;
+    let (version, time) = now_from(&rows, 6)?;
+    Ok(Glimpse { time, version, balances: sums(&rows, scopes)? })
 }
 
 /// Answers to questions of one moment. They may take as long as they take.
@@ -168,7 +177,7 @@ pub async fn news_within(session: &Object, since: i64, version: i64) -> Result<N
 pub async fn query(session: &Object, sql: &str, values: &[Value]) -> Result<Vec<Row>, Broken> {
     let asked = async {
         let statement = session.prepare_cached(&values::dialect(sql)).await?;
-        let bound: Vec<Bound<'_>> = values.iter().map(Bound).collect();
+        let bound: Vec<Bound<&Value>> = values.iter().map(Bound).collect();
         let parameters: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> =
             bound.iter().map(|it| -> &(dyn tokio_postgres::types::ToSql + Sync) { it }).collect();
         session.query(&statement, &parameters).await

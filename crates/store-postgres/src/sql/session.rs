@@ -7,7 +7,9 @@ use tokio_postgres::{AsyncMessage, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tollgate_domain::{IdCipher, Timestamp};
 
-use super::{CHANNEL, CONNECT_TIMEOUT, IDLE_TIMEOUT, LEDGER_SESSIONS, LOCK_TIMEOUT, MANAGEMENT_SESSIONS};
+use super::{
+    CHANNEL, CONNECT_TIMEOUT, IDLE_TIMEOUT, LEASE_SESSIONS, LEDGER_SESSIONS, LOCK_TIMEOUT, MANAGEMENT_SESSIONS,
+};
 use super::{STATEMENT_TIMEOUT, Sql, migrate, pool, session, tls, values};
 use crate::seam::Broken;
 
@@ -39,6 +41,9 @@ pub enum OpenError {
     /// A commit there does not survive a crash.
     #[error("the server runs with `{0}`: a commit would not survive a crash")]
     Unsafe(&'static str),
+    /// Not every text can be kept in it.
+    #[error("the database's encoding is {0}, which cannot keep every text")]
+    Encoding(String),
     /// It takes no writes.
     #[error("the server is a standby, which takes no writes")]
     Standby,
@@ -64,6 +69,8 @@ impl From<tokio_postgres::Error> for OpenError {
         values::broken(&error).into()
     }
 }
+
+const SAFE: &str = "SELECT current_setting('fsync') = 'on', pg_is_in_recovery(), current_setting('server_encoding')";
 
 /// What every session is set up with, whatever the server's defaults are.
 fn configure(url: &str) -> Result<(Config, MakeRustlsConnect), OpenError> {
@@ -96,8 +103,13 @@ impl Sql {
     pub async fn open(options: Options) -> Result<Self, OpenError> {
         let (config, tls) = configure(&options.url)?;
         let (ledger, management) = (pool(&config, &tls, LEDGER_SESSIONS)?, pool(&config, &tls, MANAGEMENT_SESSIONS)?);
+        let lease = pool(&config, &tls, LEASE_SESSIONS)?;
         let mut first = session(&management).await?;
-        let safe = first.query_one("SELECT current_setting('fsync') = 'on', pg_is_in_recovery()", &[]).await?;
+        let safe = first.query_one(SAFE, &[]).await?;
+        let encoding: String = safe.try_get(2)?;
+        if encoding != "UTF8" {
+            return Err(OpenError::Encoding(encoding));
+        }
         if safe.try_get::<_, bool>(1)? {
             return Err(OpenError::Standby);
         }
@@ -109,7 +121,7 @@ impl Sql {
         #[expect(clippy::disallowed_methods, reason = "it lives as long as the database is open, and holds nothing")]
         let listener = tokio::spawn(listen(config, tls, Arc::clone(&changed)));
         let cipher = IdCipher::new(id_key);
-        Ok(Self { ledger, management, cipher, present: parking_lot::Mutex::default(), changed, listener })
+        Ok(Self { ledger, management, lease, cipher, present: parking_lot::Mutex::default(), changed, listener })
     }
 }
 

@@ -1,7 +1,8 @@
 //! Values and rows of the shared logic in PostgreSQL's types, and statements that are sent together.
 
+use std::borrow::{Borrow, Cow};
 use std::error::Error as StdError;
-use std::fmt::Write as _;
+use std::fmt::{Debug, Write as _};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
@@ -17,11 +18,11 @@ use crate::seam::{Broken, Committed};
 
 /// A value on its way into PostgreSQL.
 #[derive(Debug)]
-pub struct Bound<'a>(pub &'a Value);
+pub struct Bound<V>(pub V);
 
-impl ToSql for Bound<'_> {
+impl<V: Borrow<Value> + Debug> ToSql for Bound<V> {
     fn to_sql(&self, ty: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn StdError + Sync + Send>> {
-        match (self.0, ty) {
+        match (self.0.borrow(), ty) {
             (Value::Null, _) => Ok(IsNull::Yes),
             (Value::Integer(number), &Type::BOOL) => (*number != 0).to_sql(ty, out),
             (Value::Integer(number), &Type::INT4) => i32::try_from(*number)?.to_sql(ty, out),
@@ -87,26 +88,29 @@ pub fn broken(error: &Error) -> Broken {
     Broken(told)
 }
 
+/// A parameter of a statement.
+pub type Parameter = Box<dyn ToSql + Sync + Send>;
+
 /// Parameters of a statement.
-pub type Parameters = Vec<Box<dyn ToSql + Sync + Send>>;
+pub type Parameters = Vec<Parameter>;
 
 /// Statements that are sent together and answered together, in their order.
 #[derive(Default)]
 pub struct Together {
-    calls: Vec<(&'static str, Parameters)>,
+    calls: Vec<(Cow<'static, str>, Parameters)>,
 }
 
 impl Together {
     /// Adds a statement.
-    pub fn add(&mut self, sql: &'static str, parameters: Parameters) {
-        self.calls.push((sql, parameters));
+    pub fn add(&mut self, sql: impl Into<Cow<'static, str>>, parameters: Parameters) {
+        self.calls.push((sql.into(), parameters));
     }
 
     /// Sends them. The answers are those of the statements, up to the first that failed.
     pub async fn send(self, session: &Object) -> Vec<Result<Vec<PgRow>, Error>> {
         let mut prepared = Vec::with_capacity(self.calls.len());
         for (sql, parameters) in self.calls {
-            match session.prepare_cached(sql).await {
+            match session.prepare_cached(&sql).await {
                 Ok(statement) => prepared.push((statement, parameters)),
                 Err(error) => return vec![Err(error)],
             }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use testkit::postgres::{Cluster, Options, Stop};
 use testkit::{Link, PRICING, Provider, Script, ServerProcess, free_folder, nanos, tollgate_binary};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_postgres::NoTls;
 use tollgate_client::{Client, RawAnswer};
@@ -64,16 +64,58 @@ impl World {
 
     /// Spent and held by the account's balances, spent by its entries, held by its holds: in credits, for life.
     async fn books(&self) -> [i64; 4] {
-        let (client, connection) = tokio_postgres::connect(&self.cluster.url(), NoTls).await.unwrap();
-        #[expect(clippy::disallowed_methods, reason = "it ends with its client")]
-        tokio::spawn(connection);
         let sums = "SELECT (SELECT coalesce(sum(spent[1]), 0)::bigint FROM balances WHERE scope = 'account'),
             (SELECT coalesce(sum(held[1]), 0)::bigint FROM balances WHERE scope = 'account'),
             (SELECT coalesce(sum(credits), 0)::bigint FROM settlements)
                 + (SELECT coalesce(sum(credits), 0)::bigint FROM corrections),
             (SELECT coalesce(sum(credits), 0)::bigint FROM holds)";
-        let row = client.query_one(sums, &[]).await.unwrap();
+        let row = self.client().await.query_one(sums, &[]).await.unwrap();
         [0, 1, 2, 3].map(|column| row.get(column))
+    }
+}
+
+/// What is known of generations that were booked as lost.
+#[derive(Debug, PartialEq, Eq)]
+struct Lost {
+    all: i64,
+    /// Charged at something else than what they held.
+    not_at_their_hold: i64,
+    /// Settled after all.
+    late: i64,
+}
+
+impl World {
+    async fn client(&self) -> tokio_postgres::Client {
+        let (client, connection) = tokio_postgres::connect(&self.cluster.url(), NoTls).await.unwrap();
+        #[expect(clippy::disallowed_methods, reason = "it ends with its client")]
+        tokio::spawn(connection);
+        client
+    }
+
+    async fn lost(&self) -> Lost {
+        let sums = "SELECT count(*), count(*) FILTER (WHERE credits <> hold_credits), count(*) FILTER (WHERE late)
+            FROM settlements WHERE outcome = 'lost'";
+        let row = self.client().await.query_one(sums, &[]).await.unwrap();
+        Lost { all: row.get(0), not_at_their_hold: row.get(1), late: row.get(2) }
+    }
+
+    /// The lives of the nodes, each with how often it was renewed.
+    async fn beats(&self) -> HashMap<i64, i64> {
+        let sql = "SELECT boot, beats FROM nodes WHERE boot IS NOT NULL";
+        let rows = self.client().await.query(sql, &[]).await.unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// A call that the provider holds until it is released, which others are not.
+    async fn held(&self, node: &ServerProcess, secret: &str) -> JoinHandle<RawAnswer> {
+        let calls = self.provider.calls();
+        self.provider.script(Script::Hold { prompt: 10, completion: 5 });
+        let client = node.client(secret);
+        #[expect(clippy::disallowed_methods, reason = "it is waited for")]
+        let answer = tokio::spawn(async move { client.chat(call()).await.unwrap() });
+        self.provider.arrived(calls + 1).await;
+        self.provider.script(Script::Answer { prompt: 10, completion: 5 });
+        answer
     }
 }
 
@@ -252,6 +294,54 @@ async fn nodes_are_killed_under_load_and_nothing_that_was_answered_is_lost() {
     }
     let answers = answers.lock().clone();
     settle_down(&world, nodes[0].as_ref().unwrap(), &secret, &answers).await;
+    let Lost { all, not_at_their_hold, late } = world.lost().await;
+    assert!(all > 0, "whoever was killed had calls in flight");
+    assert_eq!((not_at_their_hold, late), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_given_up_because_the_database_was_away_for_longer_than_a_lease() {
+    let world = World::new().await;
+    let nodes = world.three();
+    let (secret, _) = create_key(&nodes[0], 1_000_000).await;
+    let mut calls = Vec::new();
+    for node in &nodes {
+        assert_eq!(status(node, &secret).await, 200);
+        calls.push(world.held(node, &secret).await);
+    }
+    // Everybody has seen everybody; and whoever looks first afterwards has just seen how far the others are.
+    let seen = world.beats().await;
+    renewed(&world, &seen).await;
+    let first = world.beats().await.into_iter().min().unwrap();
+    renewed(&world, &HashMap::from([first])).await;
+    let before = world.beats().await;
+    world.cluster.stop(Stop::Immediate);
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    world.cluster.restart();
+    renewed(&world, &before).await;
+    world.provider.release();
+    let mut answers = HashMap::new();
+    for call in calls {
+        let answer = body(&call.await.unwrap());
+        answers.insert(answer["id"].as_str().unwrap().to_owned(), nanos(&answer["usage"]["cost"]));
+    }
+    settle_down(&world, &nodes[0], &secret, &answers).await;
+    assert_eq!(world.lost().await, Lost { all: 0, not_at_their_hold: 0, late: 0 });
+    let (lives, now): (Vec<_>, _) = (before.keys().collect(), world.beats().await);
+    assert!(lives.iter().all(|life| now.contains_key(life)), "{before:?}, {now:?}");
+}
+
+/// Waits until each of these nodes has renewed its lease, or is no more.
+async fn renewed(world: &World, before: &HashMap<i64, i64>) {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    loop {
+        let now = world.beats().await;
+        if before.iter().all(|(life, beats)| now.get(life).is_none_or(|now| now > beats)) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{before:?}, {now:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -348,18 +438,26 @@ async fn a_node_that_stands_still_holds_the_others_up_for_seconds_only_and_is_gi
         kill_process(pid, Signal::CONT).unwrap();
         clients.join_all().await;
     }
-    // Long enough to be given up; it goes on as another node, and its calls are not charged twice.
+    // Long enough to be given up; it goes on as another node, and its call is charged at what it cost, once.
+    let mut answers = answers.lock().clone();
+    let call = world.held(&stopped, &secret).await;
+    let before = world.lost().await;
     kill_process(pid, Signal::STOP).unwrap();
-    let given_up = Instant::now() + Duration::from_secs(45);
-    while Instant::now() < given_up {
+    let given_up = Lost { all: before.all + 1, ..before };
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while world.lost().await != given_up {
+        assert!(Instant::now() < deadline, "it is not given up: {:?}", world.lost().await);
         assert_eq!(status(&other, &secret).await, 200);
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     kill_process(pid, Signal::CONT).unwrap();
+    world.provider.release();
+    let answer = body(&call.await.unwrap());
+    answers.insert(answer["id"].as_str().unwrap().to_owned(), nanos(&answer["usage"]["cost"]));
     let deadline = Instant::now() + Duration::from_secs(20);
     while status(&stopped, &secret).await != 200 {
         assert!(Instant::now() < deadline, "it does not come back");
     }
-    let answers = answers.lock().clone();
     settle_down(&world, &stopped, &secret, &answers).await;
+    assert_eq!(world.lost().await, Lost { late: given_up.late + 1, ..given_up });
 }
