@@ -82,14 +82,13 @@ impl Disk {
 
     /// What became durable since this was last asked, if anything did.
     pub fn written(&self, store: &SqliteStore, now: Timestamp) -> Option<Durable> {
-        let touched: BTreeSet<Touched> = {
-            let mut log = self.log.lock();
-            if log.is_empty() {
-                return None;
-            }
-            log.drain(..).collect()
-        };
-        let mut durable = Durable { now, ..Durable::default() };
+        let log = std::mem::take(&mut *self.log.lock());
+        if log.is_empty() {
+            return None;
+        }
+        let edits = log.iter().filter(|touched| matches!(touched, Touched::Rules)).count();
+        let touched: BTreeSet<Touched> = log.into_iter().collect();
+        let mut durable = Durable { now, edits, ..Durable::default() };
         let one = |sql: &str, row: i64| query(store, sql, vec![row.into()]).into_iter().next();
         for touched in touched {
             match touched {

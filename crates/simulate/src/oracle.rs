@@ -120,6 +120,8 @@ pub struct Durable {
     pub corrections: Vec<(GenerationRow, Amounts)>,
     /// The rules after it, where management changed them in between.
     pub rules: Option<Rules>,
+    /// How often it did.
+    pub edits: usize,
 }
 
 /// An act of a caller that is under way, for which it matters what happens meanwhile.
@@ -222,8 +224,8 @@ impl Oracle {
         for (row, key, at, added) in &granted {
             let (key, at) = (*key, *at);
             let lenient = before.is_some() && !durable.exact;
-            if !durable.exact && !durable.corrections.is_empty() {
-                // In what order is not known.
+            if !durable.exact && (!durable.corrections.is_empty() || durable.edits > 1) {
+                // In what order is not known, nor what was so between two edits.
                 continue;
             }
             // A call that goes on at another provider was let in before its secret was rotated.
