@@ -569,9 +569,13 @@ impl Core {
 
     /// Compares what was told with what is written.
     pub fn compare(&mut self) {
-        for later in std::mem::take(&mut self.data.later) {
+        let told = std::mem::take(&mut self.data.later);
+        let raised = |row| told.iter().any(|later| matches!(later, Later::Raised(it, _) if *it == row));
+        let raised: Vec<bool> =
+            told.iter().map(|later| matches!(later, Later::Granted(row, ..) if raised(*row))).collect();
+        for (later, raised) in told.into_iter().zip(raised) {
             let checked = match later {
-                Later::Granted(row, hold, at) => self.oracle.was_granted(row, hold, at),
+                Later::Granted(row, hold, at) => self.oracle.was_granted(row, hold, at, raised),
                 Later::Raised(row, to) => self.oracle.told_raised(row, &to, true),
                 Later::Settled(row, settled) => self.oracle.told_settled(row, &settled, true),
                 Later::Cost(row, cost) => self.oracle.told_cost(row, cost),

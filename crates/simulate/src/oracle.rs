@@ -539,11 +539,11 @@ impl Oracle {
     }
 
     /// The same, of one that may have been raised or settled since.
-    pub fn was_granted(&mut self, row: GenerationRow, hold: Amounts, admitted_at: Timestamp) -> Checked {
+    pub fn was_granted(&mut self, row: GenerationRow, hold: Amounts, admitted_at: Timestamp, raised: bool) -> Checked {
         let told = self.told.entry(row.0).or_default();
         told.granted = true;
         match self.generations.get(&row.0) {
-            Some(it) if it.open.admitted_at == admitted_at && (it.raised || told.meant.is_some()) => Ok(()),
+            Some(it) if it.open.admitted_at == admitted_at && (raised || it.raised || told.meant.is_some()) => Ok(()),
             _ => self.told_granted(row, hold, admitted_at),
         }
     }
