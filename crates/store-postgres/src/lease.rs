@@ -125,7 +125,7 @@ impl<D: Database> Node<D> {
             }
             self.catch_up(glimpse.version).await?;
         }
-        // Too much changes to be told just now; there is a lease to renew.
+        // Too much changes to be told just now.
         Ok(Ok(self.shared.live.lock().clock.seen()))
     }
 }

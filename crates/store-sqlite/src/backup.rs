@@ -106,7 +106,7 @@ impl Drop for Draft {
     }
 }
 
-fn named(path: &Path, suffix: &str) -> PathBuf {
+pub fn named(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use crate::backup::named;
 use crate::engine::OpenError;
 
 /// What SQLite finds wrong with a file, the first few of it. Nothing, where a process has it open: that one is asked itself.
@@ -13,7 +14,7 @@ use crate::engine::OpenError;
 /// # Errors
 /// It cannot be opened.
 pub fn damage(path: &Path) -> Result<Vec<String>, OpenError> {
-    let Ok(log) = std::fs::exists(path.with_file_name(log_name(path))) else { return Ok(Vec::new()) };
+    let log = named(path, "-wal").exists();
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     db.busy_timeout(Duration::ZERO)?;
     // What a process left in its log goes into the file when the next one opens it, and not before it is known to be whole.
@@ -30,10 +31,4 @@ pub fn damage(path: &Path) -> Result<Vec<String>, OpenError> {
             _ => Err(error.into()),
         },
     }
-}
-
-fn log_name(path: &Path) -> std::ffi::OsString {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push("-wal");
-    name
 }

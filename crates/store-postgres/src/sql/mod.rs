@@ -187,7 +187,7 @@ impl Database for Sql {
     }
 
     async fn orphans(&self, most: usize) -> Result<Vec<(tollgate_domain::generation::GenerationRow, Hold)>, Broken> {
-        self.keep(async |session| node::orphans(session, most).await).await
+        self.ask(async |session| node::orphans(session, most).await).await
     }
 
     async fn begin(&self, wanted: &Wanted) -> Result<(Batch, Loaded), Broken> {

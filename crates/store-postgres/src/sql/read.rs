@@ -1,5 +1,7 @@
 //! What is read: balances, holds, news, and whatever the shared logic asks.
 
+use std::sync::LazyLock;
+
 use deadpool_postgres::Object;
 use tokio_postgres::{Error, Row as PgRow};
 use tollgate_domain::generation::GenerationRow;
@@ -27,10 +29,8 @@ FROM unnest($1::text[], $2::bigint[]) AS w (scope, id) JOIN balances b ON b.scop
 const REMOVED: &str = "SELECT source, old FROM removed WHERE changed > $1 ORDER BY changed";
 
 /// [`NOW`] beside every row of [`SUMS`], as of one moment.
-const GLIMPSE: &str = "SELECT s.scope, s.id, s.number, s.spent, s.held, s.used_at, n.version, n.clock, n.seen, n.protocol
-FROM (SELECT version, ledger_clock() AS clock, (SELECT coalesce(max(seen), 0) FROM nodes) AS seen, protocol FROM config) n
-LEFT JOIN (SELECT b.* FROM unnest($1::text[], $2::bigint[]) AS w (scope, id)
-    JOIN balances b ON b.scope = w.scope AND b.id = w.id) s ON true";
+static GLIMPSE: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT sums.*, now.* FROM ({NOW}) AS now LEFT JOIN ({SUMS}) AS sums ON true"));
 
 /// Reads [`NOW`].
 pub fn now(rows: &[PgRow]) -> Result<(i64, Time), Broken> {
@@ -118,7 +118,7 @@ pub fn sums(rows: &[PgRow], scopes: &[Scope]) -> Result<Vec<(Balance, Option<Tim
 
 pub async fn glimpse(session: &Object, scopes: &[Scope]) -> Result<Glimpse, Broken> {
     let (words, ids) = columns(scopes.iter().copied());
-    let rows = async { session.query(&session.prepare_cached(GLIMPSE).await?, &[&words, &ids]).await };
+    let rows = async { session.query(&session.prepare_cached(&GLIMPSE).await?, &[&words, &ids]).await };
     let rows = rows.await.map_err(|error| broken(&error))?;
     let (version, time) = now_from(&rows, 6)?;
     Ok(Glimpse { time, version, balances: sums(&rows, scopes)? })
