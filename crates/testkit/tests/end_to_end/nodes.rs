@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -24,6 +25,9 @@ use crate::crashes::{MANAGEMENT_KEY, environment};
 
 /// What the scripted answer costs, in nano-dollars.
 const COST: i64 = 60;
+
+/// As many answers as make sure that a fault comes, and is over, under load.
+const SOME: usize = 300;
 
 /// A database, a provider, and room for nodes.
 struct World {
@@ -229,9 +233,46 @@ async fn two_hundred_clients_on_three_nodes_spend_what_one_key_has_and_no_more()
     assert_eq!((spent, held, holds), (entries, 0, 0));
 }
 
-/// Calls for as long as there are answers; notes those that came with their cost.
-async fn hammer(client: Client, answers: Arc<Mutex<HashMap<String, i64>>>, until: Instant) {
-    while Instant::now() < until {
+/// The generations that were answered, each with its cost.
+type Answers = Arc<Mutex<HashMap<String, i64>>>;
+
+/// Clients that call one after another, until they are told to end or lose their node.
+struct Load {
+    clients: JoinSet<()>,
+    answers: Answers,
+    ended: Arc<AtomicBool>,
+}
+
+impl Load {
+    /// This many clients, spread over the nodes.
+    fn start(clients: usize, nodes: &[&ServerProcess], secret: &str, answers: &Answers) -> Self {
+        let mut load = Self { clients: JoinSet::new(), answers: Arc::clone(answers), ended: Arc::default() };
+        for node in nodes.iter().cycle().take(clients) {
+            let (answers, ended) = (Arc::clone(answers), Arc::clone(&load.ended));
+            load.clients.spawn(hammer(node.client(secret), answers, ended));
+        }
+        load
+    }
+
+    /// Waits for this many more answers.
+    async fn answered(&self, more: usize) {
+        let (before, deadline) = (self.answers.lock().len(), Instant::now() + Duration::from_mins(1));
+        while self.answers.lock().len() < before + more {
+            assert!(Instant::now() < deadline, "{} of {more} answers", self.answers.lock().len() - before);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Every call that was begun has its answer, or lost its node.
+    async fn end(self) {
+        self.ended.store(true, Ordering::Relaxed);
+        let all = tokio::time::timeout(Duration::from_mins(1), self.clients.join_all()).await;
+        all.expect("a call has no answer");
+    }
+}
+
+async fn hammer(client: Client, answers: Answers, ended: Arc<AtomicBool>) {
+    while !ended.load(Ordering::Relaxed) {
         let Ok(answer) = client.chat(call()).await else { return };
         let body = body(&answer);
         if answer.status == 200 && body["usage"]["cost"].is_number() {
@@ -267,33 +308,23 @@ async fn settle_down(world: &World, node: &ServerProcess, secret: &str, answers:
     assert!(spent >= sum, "{spent} spent, {sum} answered");
 }
 
-/// How long the nodes work in each round of a test.
-const ROUND: Duration = Duration::from_secs(2);
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nodes_are_killed_under_load_and_nothing_that_was_answered_is_lost() {
     let world = World::new().await;
-    let mut nodes: Vec<Option<ServerProcess>> = world.three().into_iter().map(Some).collect();
-    let (secret, _) = create_key(nodes[0].as_ref().unwrap(), 1_000_000_000).await;
-    let answers = Arc::new(Mutex::new(HashMap::new()));
+    let mut nodes = Vec::from(world.three());
+    let (secret, _) = create_key(&nodes[0], 1_000_000_000).await;
+    let answers = Answers::default();
     for round in 0..6 {
-        let until = Instant::now() + ROUND;
-        let mut clients = JoinSet::new();
-        for number in 0..24 {
-            let node = nodes[number % 3].as_ref().unwrap();
-            clients.spawn(hammer(node.client(&secret), Arc::clone(&answers), until));
-        }
-        let before = answers.lock().len();
-        while answers.lock().len() < before + 100 {
-            tokio::task::yield_now().await;
-        }
+        let load = Load::start(24, &nodes.iter().collect::<Vec<_>>(), &secret, &answers);
+        load.answered(SOME).await;
         let victim = round % 3;
-        nodes[victim].take().unwrap().kill();
-        nodes[victim] = Some(world.node(["a", "b", "c"][victim]));
-        clients.join_all().await;
+        nodes.remove(victim).kill();
+        load.answered(SOME).await;
+        nodes.insert(victim, world.node(["a", "b", "c"][victim]));
+        load.end().await;
     }
     let answers = answers.lock().clone();
-    settle_down(&world, nodes[0].as_ref().unwrap(), &secret, &answers).await;
+    settle_down(&world, &nodes[0], &secret, &answers).await;
     let Lost { all, not_at_their_hold, late } = world.lost().await;
     assert!(all > 0, "whoever was killed had calls in flight");
     assert_eq!((not_at_their_hold, late), (0, 0));
@@ -349,17 +380,10 @@ async fn the_database_is_cut_off_stopped_and_killed_under_load_and_the_nodes_com
     let world = World::new().await;
     let nodes = world.three();
     let (secret, _) = create_key(&nodes[0], 1_000_000_000).await;
-    let answers = Arc::new(Mutex::new(HashMap::new()));
+    let answers = Answers::default();
     for round in 0..4 {
-        let until = Instant::now() + ROUND * 2;
-        let mut clients = JoinSet::new();
-        for number in 0..24 {
-            clients.spawn(hammer(nodes[number % 3].client(&secret), Arc::clone(&answers), until));
-        }
-        let before = answers.lock().len();
-        while answers.lock().len() < before + 100 {
-            tokio::task::yield_now().await;
-        }
+        let load = Load::start(24, &nodes.each_ref(), &secret, &answers);
+        load.answered(SOME).await;
         match round {
             0 => assert!(world.cluster.cut_connections().await > 0),
             1 => {
@@ -375,10 +399,13 @@ async fn the_database_is_cut_off_stopped_and_killed_under_load_and_the_nodes_com
                 world.cluster.restart();
             }
         }
-        clients.join_all().await;
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while status(&nodes[round % 3], &secret).await != 200 {
-            assert!(Instant::now() < deadline, "round {round}: it does not come back");
+        load.answered(SOME).await;
+        load.end().await;
+        for node in &nodes {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while status(node, &secret).await != 200 {
+                assert!(Instant::now() < deadline, "round {round}: it does not come back");
+            }
         }
     }
     let answers = answers.lock().clone();
@@ -418,25 +445,18 @@ async fn a_node_that_stands_still_holds_the_others_up_for_seconds_only_and_is_gi
     let world = World::new().await;
     let [stopped, other, _third] = world.three();
     let (secret, _) = create_key(&other, 1_000_000_000).await;
-    let answers = Arc::new(Mutex::new(HashMap::new()));
+    let answers = Answers::default();
     let pid = Pid::from_raw(i32::try_from(stopped.id()).unwrap()).unwrap();
     for _ in 0..5 {
-        let until = Instant::now() + ROUND;
-        let mut clients = JoinSet::new();
-        for number in 0..16 {
-            let node = if number % 2 == 0 { &stopped } else { &other };
-            clients.spawn(hammer(node.client(&secret), Arc::clone(&answers), until));
-        }
-        let before = answers.lock().len();
-        while answers.lock().len() < before + 50 {
-            tokio::task::yield_now().await;
-        }
+        let load = Load::start(16, &[&stopped, &other], &secret, &answers);
+        load.answered(SOME).await;
         kill_process(pid, Signal::STOP).unwrap();
         let since = Instant::now();
         assert_eq!(status(&other, &secret).await, 200);
         assert!(since.elapsed() < Duration::from_secs(8), "{:?}", since.elapsed());
         kill_process(pid, Signal::CONT).unwrap();
-        clients.join_all().await;
+        load.answered(SOME).await;
+        load.end().await;
     }
     // Long enough to be given up; it goes on as another node, and its call is charged at what it cost, once.
     let mut answers = answers.lock().clone();
