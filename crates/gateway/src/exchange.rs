@@ -246,14 +246,20 @@ impl Gateway {
         let mut pending = Pending { shared, price: None, held: Some(reservation), place, attempts };
         let mut last = None;
         let mut tries: VecDeque<&Candidate> = candidates.iter().collect();
-        let mut resent = false;
+        let (mut resent, mut again) = (false, false);
         let mut sent = 0;
         while let Some(candidate) = tries.pop_front() {
-            if sent == self.shared.limits.attempts_max {
+            let repeated = std::mem::take(&mut again);
+            if sent == self.shared.limits.attempts_max && !repeated {
                 break;
             }
             let Some(reservation) = pending.raised(candidate).await else { continue };
-            sent = sent.saturating_add(1);
+            if repeated {
+                // It is the same try.
+                pending.attempts.pop();
+            } else {
+                sent = sent.saturating_add(1);
+            }
             let endpoint = &candidate.endpoint.endpoint;
             let started = Instant::now();
             let body = request.forwarded(&endpoint.upstream_id, candidate.provider.cap_field(), reservation.cap);
@@ -305,12 +311,11 @@ impl Gateway {
                 Err(Ending::TimedOut) => Failed::Fate(FailureKind::TimedOut),
                 Err(Ending::Unsent) => {
                     // An idle connection that the provider closed as we took it: once more, on another one.
-                    let again = !std::mem::replace(&mut resent, true);
+                    again = !std::mem::replace(&mut resent, true);
                     if again {
-                        sent = sent.saturating_sub(1);
                         tries.push_front(candidate);
                     }
-                    Failed::Unsent { again }
+                    Failed::Unsent
                 }
                 Err(_) => Failed::Fate(FailureKind::Broken),
             };
@@ -436,8 +441,8 @@ async fn await_head(guard: &mut Guard) -> Option<Result<Head, Ending>> {
 enum Failed {
     /// An error status: nothing was billed.
     Status(Head),
-    /// Nothing was written: nothing was billed. `again` is the same try on another connection.
-    Unsent { again: bool },
+    /// Nothing was written: nothing was billed.
+    Unsent,
     /// Nobody knows what became of the call.
     Fate(FailureKind),
 }
@@ -455,11 +460,9 @@ async fn conclude(mut guard: Guard, failed: Failed) -> (ProviderFailure, bool, O
             }
             (failure, false, None)
         }
-        Failed::Unsent { again } => {
+        Failed::Unsent => {
             let failure = failure(&provider, FailureKind::Unreachable, is_byok, &flight.facts.attempts);
-            if !again {
-                flight.note_attempt(None);
-            }
+            flight.note_attempt(None);
             (failure, true, guard.take())
         }
         Failed::Status(head) => {

@@ -432,9 +432,12 @@ impl Data {
     /// Every try at a provider, with its status where it was answered.
     fn tried(&self, calls: &[Sent]) -> Vec<(&str, Option<u16>)> {
         let provider = |sent: &Sent| self.endpoints.get(&sent.endpoint).map_or("", |it| it.provider.as_str());
-        // Once more on another connection is the same try; that is done once.
+        // Once more on another connection is the same try; that is done once, where it can still be held for.
         let unsent = calls.iter().position(|sent| sent.shown.stage == Stage::Unsent);
-        let again = unsent.filter(|place| place + 1 < calls.len());
+        let again = unsent.filter(|place| {
+            let whose = |place: usize| calls.get(place).map(|sent| (&sent.endpoint, sent.own));
+            whose(*place) == whose(place + 1)
+        });
         let each = calls.iter().enumerate().filter_map(|(place, sent)| match sent.shown.stage {
             Stage::Connecting => None,
             Stage::Answered(status) => Some((provider(sent), Some(status))),
@@ -447,13 +450,7 @@ impl Data {
     fn judge(&self, chat: &Chat, settlement: &Settlement, now: Instant) -> Checked {
         let Settlement { row, outcome, charge, price, facts, .. } = settlement;
         let tried = self.tried(&chat.calls);
-        let recorded: Vec<_> = facts.attempts.iter().map(|it| (it.provider.as_str(), it.status)).collect();
-        // One that was to be made once more, and was not since nothing could be held for it, is not recorded.
-        let mut unsent = chat.calls.iter().filter(|sent| sent.shown.stage == Stage::Unsent);
-        let last = chat.calls.last().is_some_and(|sent| sent.shown.stage == Stage::Unsent);
-        let given_up = last && unsent.next().is_some() && unsent.next().is_none();
-        let shorter = tried.get(..tried.len().saturating_sub(1)).unwrap_or_default();
-        if recorded != tried && !(given_up && recorded == shorter) {
+        if !facts.attempts.iter().map(|it| (it.provider.as_str(), it.status)).eq(tried.iter().copied()) {
             return broken!("every attempt is recorded", "generation {}: {:?} of {tried:?}", row.0, facts.attempts);
         }
         let Some(sent) = chat.calls.iter().rfind(|sent| !sent.shown.is_free()) else {

@@ -21,6 +21,7 @@ use tollgate_client::{Client, RawAnswer};
 use tollgate_domain::Usd;
 use tollgate_wire::{CreateKey, UpdateKey};
 
+use crate::contract::{ask, json_of};
 use crate::crashes::{MANAGEMENT_KEY, environment};
 
 /// What the scripted answer costs, in nano-dollars.
@@ -110,6 +111,15 @@ impl World {
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
+    /// What a call may cost at the most: what is held for it.
+    async fn bound(&self, node: &ServerProcess, secret: &str) -> i64 {
+        let call = self.held(node, secret).await;
+        let (_, held) = told(node, secret).await;
+        self.provider.release();
+        assert_eq!(call.await.unwrap().status, 200);
+        held
+    }
+
     /// A call that the provider holds until it is released, which others are not.
     async fn held(&self, node: &ServerProcess, secret: &str) -> JoinHandle<RawAnswer> {
         let calls = self.provider.calls();
@@ -123,11 +133,18 @@ impl World {
     }
 }
 
-async fn create_key(node: &ServerProcess, limit_nanos: i64) -> (String, String) {
-    let limit: Value = serde_json::from_str(&Usd::from_nanos(limit_nanos).to_string()).unwrap();
-    let request: CreateKey = serde_json::from_value(json!({"name": "k", "limit": limit})).unwrap();
+fn dollars(nanos: i64) -> Value {
+    serde_json::from_str(&Usd::from_nanos(nanos).to_string()).unwrap()
+}
+
+async fn create(node: &ServerProcess, key: Value) -> (String, String) {
+    let request: CreateKey = serde_json::from_value(key).unwrap();
     let created = node.client(MANAGEMENT_KEY).create_key(&request).await.unwrap();
     (created.key, created.data.hash)
+}
+
+async fn create_key(node: &ServerProcess, limit_nanos: i64) -> (String, String) {
+    create(node, json!({"name": "k", "limit": dollars(limit_nanos)})).await
 }
 
 fn call() -> Vec<u8> {
@@ -153,6 +170,30 @@ async fn status(node: &ServerProcess, secret: &str) -> u16 {
 async fn told(node: &ServerProcess, secret: &str) -> (i64, i64) {
     let key = node.client(secret).current_key().await.unwrap();
     (key.usage.0.nanos(), key.limit_held.unwrap().0.nanos())
+}
+
+/// What a call cost; `None` where it was refused, which is right only where its bound fits nowhere.
+async fn charged(client: &Client, bound: i64) -> Option<i64> {
+    let answer = client.chat(call()).await.unwrap();
+    let (status, body) = (answer.status.as_u16(), body(&answer));
+    if status == 200 {
+        return Some(nanos(&body["usage"]["cost"]));
+    }
+    assert!([402, 403].contains(&status), "{status}: {body}");
+    let told = &body["error"]["metadata"];
+    let free = nanos(&told["limit_usd"]) - nanos(&told["spend_usd"]) - nanos(&told["held_usd"]);
+    assert!((0..bound).contains(&free), "refused though it fits, or over: {body}");
+    None
+}
+
+/// Whatever is left when all is quiet is spent one call after another, on any node.
+async fn spend_the_rest(nodes: &[ServerProcess], secret: &str, bound: i64) -> i64 {
+    let mut sum = 0;
+    for node in nodes.iter().cycle() {
+        let Some(cost) = charged(&node.client(secret), bound).await else { break };
+        sum += cost;
+    }
+    sum
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -186,14 +227,7 @@ async fn two_hundred_clients_on_three_nodes_spend_what_one_key_has_and_no_more()
     let world = World::new().await;
     let nodes = world.three();
     let (secret, _) = create_key(&nodes[0], 1_000_000).await;
-    world.provider.script(Script::Hold { prompt: 10, completion: 5 });
-    let (_, bound) = tokio::join!(status(&nodes[0], &secret), async {
-        world.provider.arrived(1).await;
-        let (_, held) = told(&nodes[1], &secret).await;
-        world.provider.release();
-        held
-    });
-    world.provider.script(Script::Answer { prompt: 10, completion: 5 });
+    let bound = world.bound(&nodes[0], &secret).await;
     let limit = 299 * COST + bound;
     let (secret, _) = create_key(&nodes[2], limit).await;
     let mut clients = JoinSet::new();
@@ -202,35 +236,72 @@ async fn two_hundred_clients_on_three_nodes_spend_what_one_key_has_and_no_more()
         clients.spawn(async move {
             let mut sum = 0;
             for _ in 0..4 {
-                let answer = client.chat(call()).await.unwrap();
-                match answer.status.as_u16() {
-                    200 => sum += nanos(&body(&answer)["usage"]["cost"]),
-                    402 | 403 => {
-                        let told = &body(&answer)["error"]["metadata"];
-                        let free = nanos(&told["limit_usd"]) - nanos(&told["spend_usd"]) - nanos(&told["held_usd"]);
-                        assert!((0..bound).contains(&free), "refused though it fits, or over: {}", body(&answer));
-                    }
-                    other => panic!("{other}: {}", body(&answer)),
-                }
+                sum += charged(&client, bound).await.unwrap_or(0);
             }
             sum
         });
     }
     let mut sum: i64 = clients.join_all().await.into_iter().sum();
-    // Whatever is left when all is quiet is spent one call after another, on any node.
-    for node in nodes.iter().cycle() {
-        let answer = node.client(&secret).chat(call()).await.unwrap();
-        if answer.status != 200 {
-            break;
-        }
-        sum += nanos(&body(&answer)["usage"]["cost"]);
-    }
+    sum += spend_the_rest(&nodes, &secret, bound).await;
     assert_eq!(sum, 300 * COST, "what one more call may cost is all that is left");
     for node in &nodes {
         assert_eq!(told(node, &secret).await, (sum, 0));
     }
     let [spent, held, entries, holds] = world.books().await;
     assert_eq!((spent, held, holds), (entries, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_that_share_a_budget_spend_it_from_three_nodes_and_never_lock_each_other_out() {
+    let world = World::new().await;
+    let nodes = world.three();
+    let (free, _) = create_key(&nodes[0], 1_000_000).await;
+    let bound = world.bound(&nodes[1], &free).await;
+    let manager = nodes[2].client(MANAGEMENT_KEY);
+    let team = json!({"name": "Team", "slug": "team"});
+    let team = json_of(&ask(&manager, http::Method::POST, "/workspaces", Some(team)).await);
+    let budget = json!({"limit_usd": dollars(199 * COST + bound)});
+    let set = ask(&manager, http::Method::PUT, "/workspaces/team/budgets/monthly", Some(budget)).await;
+    assert_eq!(set.status, 200, "{}", json_of(&set));
+    // Limits of keys, and a budget that all of them share: each call is decided on two of them and counted in the account.
+    let mut keys = Vec::new();
+    for (number, limit) in [40, 60, 500, 500, 500, 500].into_iter().enumerate() {
+        let limit = (limit - 1) * COST + bound;
+        let key = json!({"name": format!("k{number}"), "limit": dollars(limit), "workspace_id": team["data"]["id"]});
+        keys.push((create(&nodes[number % 3], key).await.0, limit));
+    }
+    let mut clients = JoinSet::new();
+    for number in 0..90 {
+        let (node, key) = (number % 3, number % 6);
+        let client = nodes[node].client(&keys[(key + node) % 6].0);
+        clients.spawn(async move {
+            let mut sum = 0;
+            for _ in 0..8 {
+                sum += charged(&client, bound).await.unwrap_or(0);
+            }
+            sum
+        });
+        let outside = nodes[node].client(&free);
+        clients.spawn(async move {
+            assert!(charged(&outside, bound).await.is_some(), "another workspace's budget is none of its business");
+            0
+        });
+    }
+    let mut sum: i64 = clients.join_all().await.into_iter().sum();
+    for (secret, limit) in &keys {
+        sum += spend_the_rest(&nodes, secret, bound).await;
+        let spent = told(&nodes[0], secret).await;
+        assert!(spent.0 <= *limit, "{spent:?} of {limit}");
+        for node in &nodes {
+            assert_eq!(told(node, secret).await, spent);
+        }
+    }
+    assert_eq!(sum, 200 * COST, "the budget is spent to the brim");
+    let [spent, held, entries, holds] = world.books().await;
+    assert_eq!((spent, held, holds), (entries, 0, 0));
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    let deadlocks: i64 = world.client().await.query_one(deadlocks, &[]).await.unwrap().get(0);
+    assert_eq!(deadlocks, 0, "rows are locked in one order");
 }
 
 /// The generations that were answered, each with its cost.
@@ -267,7 +338,7 @@ impl Load {
     async fn end(self) {
         self.ended.store(true, Ordering::Relaxed);
         let all = tokio::time::timeout(Duration::from_mins(1), self.clients.join_all()).await;
-        all.expect("a call has no answer");
+        assert!(all.is_ok(), "a call has no answer");
     }
 }
 
