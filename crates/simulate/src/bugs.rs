@@ -36,10 +36,11 @@ pub enum Bug {
     RetriedUnknown,
     ToldBeforeSettled,
     OldestPrice,
+    OutageTakenForSilence,
 }
 
 /// All of them, with their words and the engine that they are planted in.
-pub const BUGS: [(Bug, &str, EngineKind); 30] = [
+pub const BUGS: [(Bug, &str, EngineKind); 31] = [
     (Bug::SkippedLock, "skipped-lock", EngineKind::Nodes),
     (Bug::ForgottenHold, "forgotten-hold", EngineKind::Nodes),
     (Bug::SettledTwice, "settled-twice", EngineKind::Nodes),
@@ -70,6 +71,7 @@ pub const BUGS: [(Bug, &str, EngineKind); 30] = [
     (Bug::RetriedUnknown, "retried-unknown", EngineKind::Embedded),
     (Bug::ToldBeforeSettled, "told-before-settled", EngineKind::Nodes),
     (Bug::OldestPrice, "oldest-price", EngineKind::Embedded),
+    (Bug::OutageTakenForSilence, "outage-taken-for-silence", EngineKind::Nodes),
 ];
 
 /// The bug with this word.

@@ -41,7 +41,7 @@ pub enum Event {
     Gate(usize),
     /// So much time passes at once.
     Leap(u64),
-    /// The database takes writes again.
+    /// The database is there, and takes writes again.
     Accept,
     /// The database ends sessions that idle, and waits for locks that take too long.
     Sweep,

@@ -29,6 +29,8 @@ pub enum Fault {
     Cut,
     /// The database refuses every write for a while.
     Refusing,
+    /// Nobody reaches the database for a while, perhaps for longer than a lease.
+    Away,
     /// A process dies and is started again.
     Crash,
     /// A process stands still for a while.
@@ -54,7 +56,7 @@ pub enum Fault {
 }
 
 /// All of them, with their words.
-pub const FAULTS: [(Fault, &str); 21] = [
+pub const FAULTS: [(Fault, &str); 22] = [
     (Fault::LostRequest, "lost-request"),
     (Fault::LostAnswer, "lost-answer"),
     (Fault::FailedCommit, "failed-commit"),
@@ -65,6 +67,7 @@ pub const FAULTS: [(Fault, &str); 21] = [
     (Fault::Slow, "slow"),
     (Fault::Cut, "cut"),
     (Fault::Refusing, "refusing"),
+    (Fault::Away, "away"),
     (Fault::Crash, "crash"),
     (Fault::Pause, "pause"),
     (Fault::Clock, "clock"),
@@ -193,7 +196,7 @@ impl Plan {
                 Fault::Overrun => 400,
                 Fault::Edit => 10_000,
                 // Of one chance in a hundred steps.
-                Fault::Cut | Fault::Refusing => 100,
+                Fault::Cut | Fault::Refusing | Fault::Away => 100,
                 Fault::Crash | Fault::Leap => 150,
                 Fault::Clock | Fault::Pause => 300,
                 // Half of the runs have no data path at all.

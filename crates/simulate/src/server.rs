@@ -1,28 +1,31 @@
 //! A database for many nodes, in memory: row locks, a fair lock for the configuration, and what is committed.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot::{self, Receiver, Sender};
 use tollgate_domain::generation::GenerationRow;
-use tollgate_domain::ledger::{Amounts, Balance, Scope};
-use tollgate_domain::time::Windows;
-use tollgate_domain::{IdCipher, Timestamp, Usd};
+use tollgate_domain::ledger::{Balance, Scope};
+use tollgate_domain::{IdCipher, Timestamp};
 use tollgate_engine::{Corrected, Row, Statement, Value};
 use tollgate_store::Outcome;
 use tollgate_store_postgres::seam::{
-    Boot, Broken, Committed, Ended, Glimpse, Hold, Identity, Loaded, NodeNumber, Parts, Share, Time, Wanted, Writes,
+    Boot, Broken, Ended, Glimpse, Hold, Identity, Loaded, Parts, Share, Time, Wanted, Writes,
 };
 
 use crate::bugs::Bug;
 use crate::core::{Core, Event};
-use crate::oracle::{Checked, Durable, RollupPlace, broken};
+use crate::oracle::{Checked, RollupPlace, broken};
 use crate::plan::Fault;
 use crate::rules::Rules;
 use crate::seam::{Batch, Link, Request, SimChange, Sum, Transaction};
 use crate::sqlite;
 use crate::tables::Tables;
+use nodes::Nodes;
+
+mod commits;
+mod nodes;
 
 pub type TxId = u64;
 
@@ -79,13 +82,6 @@ struct Tx {
     pending: Option<Pending>,
 }
 
-#[derive(Clone, Debug)]
-struct Node {
-    boot: Option<i64>,
-    beats: i64,
-    seen: i64,
-}
-
 /// Who listens for changes, and whether one was missed.
 #[derive(Default)]
 struct Ear {
@@ -102,15 +98,14 @@ pub struct Server {
     last_tx: TxId,
     txs: BTreeMap<TxId, Tx>,
     locks: BTreeMap<Lock, Held>,
-    nodes: BTreeMap<i32, Node>,
-    last_boot: i64,
+    pub nodes: Nodes,
     pub holds: BTreeMap<i64, Hold>,
     ended: BTreeMap<i64, Ended>,
     balances: BTreeMap<Scope, BTreeMap<i32, (Balance, Option<Timestamp>)>>,
     rollups: BTreeMap<RollupPlace, [i64; 3]>,
     ears: BTreeMap<usize, Ear>,
-    /// Whether writes are refused.
-    pub refusing: bool,
+    /// Whether nobody reaches it.
+    away: bool,
     /// The latest time that anybody was told.
     latest: Timestamp,
 }
@@ -138,14 +133,6 @@ impl Server {
     /// The latest time that anybody was told.
     pub const fn latest(&self) -> Timestamp {
         self.latest
-    }
-
-    fn boots(&self) -> BTreeSet<i64> {
-        self.nodes.values().filter_map(|node| node.boot).collect()
-    }
-
-    fn seen(&self) -> i64 {
-        self.nodes.values().map(|node| node.seen).max().unwrap_or(0)
     }
 
     fn sum(&self, scope: Scope) -> Sum {
@@ -185,26 +172,34 @@ impl Core {
     /// A request has reached the database.
     pub fn serve(&mut self, process: usize, request: Request) {
         match request {
+            Request::Renew(_, to) if self.has(Bug::OutageTakenForSilence) && self.server.nodes.are_shut() => {
+                self.reply(process, to, Ok(true));
+            }
+            Request::Nodes(_) if self.has(Bug::OutageTakenForSilence) => self.answer(process, request),
+            _ if self.server.away => self.after(20, Event::Reply(process, request.fail())),
+            _ => self.answer(process, request),
+        }
+    }
+
+    fn answer(&mut self, process: usize, request: Request) {
+        match request {
             Request::Begin(wanted, to) => self.begin(process, wanted, to),
             Request::Commit(id, writes, to) => self.commit(process, id, Pending::Writes(writes), to),
             Request::ChangeCommit(id, statements, to) => self.commit(process, id, Pending::Change(statements), to),
             Request::Abort(id) => self.abort(id),
             Request::Register(to) => {
-                let identity = self.register();
-                self.reply(process, to, Ok(identity));
+                let registered = self.server.nodes.register(self.now);
+                self.reply(process, to, registered);
             }
             Request::Orphans(most, to) => {
-                let (boots, all) = (self.server.boots(), self.has(Bug::ExpiredWhileAlive));
+                let (boots, all) = (self.server.nodes.boots(), self.has(Bug::ExpiredWhileAlive));
                 let orphan = |row: i64| all || !boots.contains(&Boot::of(GenerationRow(row)).0);
                 let holds = self.server.holds.iter().filter(|(row, _)| orphan(**row)).take(most);
                 let found = holds.map(|(row, hold)| (GenerationRow(*row), hold.clone())).collect();
                 self.reply(process, to, Ok(found));
             }
             Request::Nodes(to) => {
-                let nodes = self.server.nodes.iter().filter_map(|(number, node)| {
-                    Some((Identity { number: NodeNumber(*number), boot: Boot(node.boot?) }, node.beats))
-                });
-                let nodes = nodes.collect();
+                let nodes = self.server.nodes.list();
                 self.reply(process, to, Ok(nodes));
             }
             Request::Fence(node, count, to) => {
@@ -262,7 +257,7 @@ impl Core {
     }
 
     fn server_time(&mut self) -> Time {
-        let time = Time { clock: self.wall(), seen: Timestamp::from_micros(self.server.seen()) };
+        let time = Time { clock: self.wall(), seen: Timestamp::from_micros(self.server.nodes.seen()) };
         self.server.latest = self.server.latest.max(time.latest());
         time
     }
@@ -275,16 +270,6 @@ impl Core {
     fn touch(&mut self, id: TxId) -> bool {
         let now = self.now;
         self.server.txs.get_mut(&id).filter(|tx| tx.ready && tx.pending.is_none()).map(|tx| tx.since = now).is_some()
-    }
-
-    fn register(&mut self) -> Identity {
-        let nodes = &mut self.server.nodes;
-        let free = nodes.iter().find(|(_, node)| node.boot.is_none()).map(|(number, _)| *number);
-        let number = free.unwrap_or_else(|| nodes.keys().max().map_or(1, |last| last + 1));
-        self.server.last_boot += 1;
-        let boot = self.server.last_boot;
-        nodes.entry(number).or_insert(Node { boot: None, beats: 0, seen: 0 }).boot = Some(boot);
-        Identity { number: NodeNumber(number), boot: Boot(boot) }
     }
 
     fn begin(&mut self, process: usize, wanted: Box<Wanted>, to: Sender<Result<(Batch, Loaded), Broken>>) {
@@ -399,6 +384,30 @@ impl Core {
         self.server.hear(process);
     }
 
+    /// Nobody reaches the database any more: every session is lost.
+    pub fn go_away(&mut self, processes: usize) {
+        self.server.away = true;
+        self.server.nodes.shut(self.now);
+        for process in 0..processes {
+            self.cut(process);
+        }
+    }
+
+    /// The database takes no writes for a while.
+    pub fn refuse(&mut self) {
+        self.server.nodes.shut(self.now);
+    }
+
+    /// The database is there again, and takes writes.
+    pub fn accept(&mut self) {
+        self.server.away = false;
+        self.server.nodes.open(self.now);
+        let ears: Vec<usize> = self.server.ears.keys().copied().collect();
+        for process in ears {
+            self.server.hear(process);
+        }
+    }
+
     /// Ends what idles or waits for too long.
     pub fn sweep(&mut self) {
         let now = self.now;
@@ -463,22 +472,17 @@ impl Core {
         let Some(tx) = self.server.txs.remove(&id) else { return };
         match tx.kind {
             Kind::Renew(node, to) => {
-                let mine = self.server.nodes.get_mut(&node.number.0).filter(|it| it.boot == Some(node.boot.0));
-                let renewed = mine.map(|node| node.beats += 1).is_some();
-                self.reply(process, to, Ok(renewed));
+                let renewed = self.server.nodes.renew(node, self.now);
+                self.reply(process, to, renewed);
             }
             Kind::Resign(node, to) => {
-                if let Some(it) = self.server.nodes.get_mut(&node.number.0).filter(|it| it.boot == Some(node.boot.0)) {
-                    it.boot = None;
-                }
-                self.reply(process, to, Ok(()));
+                let resigned = self.server.nodes.resign(node);
+                self.reply(process, to, resigned);
             }
             Kind::Fence(node, count, to) => {
-                let silent = |it: &&mut Node| it.boot == Some(node.boot.0) && it.beats == count;
-                if let Some(it) = self.server.nodes.get_mut(&node.number.0).filter(silent) {
-                    it.boot = None;
-                }
-                self.reply(process, to, Ok(()));
+                let (fenced, checked) = self.server.nodes.fence(node, count, self.now);
+                self.check(checked);
+                self.reply(process, to, fenced);
             }
             Kind::Batch(..) | Kind::Change(_) => {}
         }
@@ -488,7 +492,7 @@ impl Core {
     fn load(&mut self, wanted: &Wanted) -> Loaded {
         let time = self.server_time();
         let server = &self.server;
-        let owner = server.nodes.get(&wanted.node.number.0).is_some_and(|it| it.boot == Some(wanted.node.boot.0));
+        let owner = server.nodes.is(wanted.node);
         if !owner && !self.has(Bug::UnfencedNode) {
             return Loaded::default();
         }
@@ -517,284 +521,6 @@ impl Core {
             balances: wanted.scopes.iter().map(parts).collect(),
             holds: wanted.rows.iter().filter_map(|row| Some((*row, server.holds.get(&row.0)?.clone()))).collect(),
             ended: ended.filter_map(|row| Some((*row, server.ended.get(&row.0)?.clone()))).collect(),
-        }
-    }
-
-    /// A commit has arrived.
-    fn commit(&mut self, process: usize, id: TxId, pending: Pending, to: Sender<Committed>) {
-        if !self.touch(id) {
-            let why = "the transaction has ended".to_owned();
-            let told = if self.rng.chance(5_000) { Committed::Failed(why) } else { Committed::Unknown(why) };
-            self.reply(process, to, told);
-            return;
-        }
-        let unknown = |core: &Self| {
-            let why = "the connection was lost".to_owned();
-            if core.has(Bug::LostReplyTakenForFailure) { Committed::Failed(why) } else { Committed::Unknown(why) }
-        };
-        if self.server.refusing || self.fault(Fault::FailedCommit) {
-            self.abort(id);
-            self.reply(process, to, Committed::Failed("the disk is full".to_owned()));
-        } else if self.fault(Fault::UnknownNever) {
-            self.abort(id);
-            let told = unknown(self);
-            self.reply(process, to, told);
-        } else if self.fault(Fault::UnknownLater) {
-            self.postpone(id, pending);
-            let told = unknown(self);
-            self.reply(process, to, told);
-        } else if self.has(Bug::GrantBeforeCommit) {
-            self.postpone(id, pending);
-            self.reply(process, to, Committed::Done);
-        } else if self.has(Bug::EditNotWritten) && matches!(pending, Pending::Change(_)) {
-            self.abort(id);
-            self.reply(process, to, Committed::Done);
-        } else {
-            let done = self.apply(id, pending);
-            let told = match done {
-                Err(why) => Committed::Failed(why),
-                Ok(()) if self.fault(Fault::UnknownDone) => unknown(self),
-                Ok(()) => Committed::Done,
-            };
-            self.reply(process, to, told);
-        }
-    }
-
-    /// Leaves a commit for later: its locks stay.
-    fn postpone(&mut self, id: TxId, pending: Pending) {
-        let freed = self.has(Bug::LateWithoutLock);
-        let Some(tx) = self.server.txs.get_mut(&id) else { return };
-        tx.pending = Some(pending);
-        if freed {
-            let locks = std::mem::take(&mut tx.held);
-            self.release(id, locks);
-        }
-        let after = if self.rng.chance(7_000) { self.rng.below(50_000) } else { self.rng.below(8_000_000) };
-        self.after(after, Event::Later(id));
-    }
-
-    /// A commit that was left for later is done.
-    pub fn later(&mut self, id: TxId) {
-        if let Some(pending) = self.server.txs.get_mut(&id).and_then(|tx| tx.pending.take()) {
-            // Nobody waits for it.
-            let _ = self.apply(id, pending);
-        }
-    }
-
-    fn apply(&mut self, id: TxId, pending: Pending) -> Result<(), String> {
-        self.note("commit", id, || match &pending {
-            Pending::Change(statements) => {
-                let first = |it: &Statement| it.sql.split_whitespace().take(4).collect::<Vec<_>>().join(" ");
-                let told: Vec<String> = statements.iter().map(|it| format!("{} {:?}", first(it), it.values)).collect();
-                told.join("; ")
-            }
-            Pending::Writes(writes) => {
-                let holds: Vec<i64> = writes.holds.iter().map(|(row, _)| row.0).collect();
-                let ends: Vec<i64> = writes.settlements.iter().map(|(it, _)| it.row.0).collect();
-                let late: Vec<i64> = writes.late.iter().map(|(it, _)| it.row.0).collect();
-                format!("at {:?} holds {holds:?} ends {ends:?} late {late:?}", writes.now)
-            }
-        });
-        let Some(tx) = self.server.txs.remove(&id) else { return Err("the transaction has ended".to_owned()) };
-        let done = match (pending, tx.kind) {
-            (Pending::Writes(writes), Kind::Batch(wanted, _)) => self.write(*writes, wanted.node),
-            (Pending::Change(statements), _) => self.change(&statements, tx.correction),
-            (Pending::Writes(_), _) => Err("a change writes nothing of a batch".to_owned()),
-        };
-        self.release(id, tx.held);
-        done
-    }
-
-    fn write(&mut self, mut writes: Writes, node: Identity) -> Result<(), String> {
-        let double = |(settlement, _): &(tollgate_store::Settlement, _)| {
-            self.server.ended.contains_key(&settlement.row.0) && !self.has(Bug::SettledTwice)
-        };
-        if writes.settlements.iter().any(double) {
-            return Err("duplicate key".to_owned());
-        }
-        self.bend(&mut writes);
-        let mut durable = Durable { now: writes.now, exact: true, ..Durable::default() };
-        let mut touched: BTreeSet<Scope> = BTreeSet::new();
-        let mut rolled: BTreeSet<RollupPlace> = BTreeSet::new();
-        if let Some(mine) = self.server.nodes.get_mut(&node.number.0) {
-            mine.seen = writes.now.micros();
-            mine.beats += 1;
-        }
-        for (scope, share, balance, used_at) in writes.balances {
-            touched.insert(scope);
-            let share = self.bent(share);
-            self.server.balances.entry(scope).or_default().insert(place(share, node), (balance, used_at));
-        }
-        let boots = self.server.boots();
-        for (row, hold) in writes.holds {
-            if !self.server.holds.contains_key(&row.0) && !boots.contains(&Boot::of(row).0) {
-                self.check(broken!(
-                    "4 lost at its hold",
-                    "generation {} is granted by a node that was given up",
-                    row.0
-                ));
-            }
-            touched.extend(hold.open.spender.scopes());
-            durable.holds.push((row, hold.open.clone(), hold.price.0));
-            self.server.holds.insert(row.0, hold);
-        }
-        for (settlement, open) in writes.settlements {
-            touched.extend(open.spender.scopes());
-            let (row, outcome, charge, price) =
-                (settlement.row, settlement.outcome, settlement.charge, settlement.price);
-            durable.ends.push((row, open.clone(), outcome, charge, price.0));
-            if !self.has(Bug::SettledTwice) {
-                self.server.holds.remove(&row.0);
-            }
-            self.server.ended.insert(row.0, Ended { open, outcome, charge, price, late: false });
-        }
-        for (settlement, corrected) in writes.late {
-            touched.extend(corrected.correction.spender.scopes());
-            durable.late.push((settlement.row, settlement.charge));
-            if !self.has(Bug::LateTwice) {
-                self.corrected(&corrected, true);
-            }
-        }
-        for (key, sum) in writes.rollups {
-            let place = (key.hour, key.key, key.workspace, key.price);
-            rolled.insert(place);
-            let [requests, credits, byok] = self.server.rollups.entry(place).or_default();
-            *requests += i64::try_from(sum.requests).unwrap_or(i64::MAX);
-            *credits += sum.credits.nanos();
-            *byok += sum.byok.nanos();
-        }
-        self.durable(durable, &touched, &rolled);
-        Ok(())
-    }
-
-    fn corrected(&mut self, corrected: &Corrected, late: bool) {
-        if let Some(ended) = self.server.ended.get_mut(&corrected.row.0) {
-            let sum = |one: Usd, other: Usd| -> Usd { [one, other].into_iter().sum() };
-            let by = corrected.correction.amounts;
-            ended.charge =
-                Amounts { credits: sum(ended.charge.credits, by.credits), byok: sum(ended.charge.byok, by.byok) };
-            ended.late |= late;
-        }
-    }
-
-    /// What a bug makes of a batch.
-    fn bend(&mut self, writes: &mut Writes) {
-        if self.has(Bug::ForgottenHold) && self.rng.chance(300) {
-            writes.holds.pop();
-        }
-        if self.has(Bug::UncountedRollup) && self.rng.chance(300) {
-            writes.rollups.pop();
-        }
-        let now = Windows::at(writes.now);
-        for (settlement, open) in &mut writes.settlements {
-            let then = Windows::at(open.admitted_at);
-            let over = Usd::left_of(settlement.charge.credits, open.hold.credits);
-            let back = |amounts: Amounts| Amounts {
-                credits: Usd::from_nanos(-amounts.credits.nanos()),
-                byok: Usd::from_nanos(-amounts.byok.nanos()),
-            };
-            let cut = self.bug == Some(Bug::DroppedOverrun) && !self.calm && over > Usd::ZERO;
-            let mine = |scope: Scope| open.spender.scopes().any(|it| it == scope);
-            for (_, _, balance, _) in writes.balances.iter_mut().filter(|(scope, ..)| mine(*scope)) {
-                if self.bug == Some(Bug::WrongWindow) && !self.calm && now != then {
-                    balance.spend(back(settlement.charge), &then);
-                    balance.spend(settlement.charge, &now);
-                }
-                if self.bug == Some(Bug::ReleaseAfterSettle) && !self.calm && settlement.charge != open.hold {
-                    balance.unhold(open.hold, &then);
-                }
-                if cut {
-                    balance.spend(back(Amounts::credits(over)), &then);
-                }
-            }
-            if cut {
-                settlement.charge.credits = open.hold.credits;
-            }
-        }
-    }
-
-    fn change(&mut self, statements: &[Statement], correction: Option<Correction>) -> Result<(), String> {
-        let Some(tables) = &mut self.server.tables else { return Err("there is no database".to_owned()) };
-        tables.change(statements).map_err(|error| error.to_string())?;
-        let now = self.server_now();
-        let mut durable = Durable { now, exact: true, rules: Some(self.server.rules()), ..Durable::default() };
-        let (mut touched, mut rolled) = (BTreeSet::new(), BTreeSet::new());
-        if let Some((node, corrected, shares)) = correction {
-            let by = corrected.correction;
-            let windows = Windows::at(by.admitted_at);
-            for (scope, share) in shares {
-                let (balance, _) =
-                    self.server.balances.entry(scope).or_default().entry(place(share, node)).or_default();
-                balance.spend(by.amounts, &windows);
-                touched.insert(scope);
-            }
-            let hour = by.admitted_at.micros().div_euclid(3_600_000_000);
-            let place = (hour, by.spender.key.0, by.spender.workspace.0, corrected.price.0);
-            let [_, credits, byok] = self.server.rollups.entry(place).or_default();
-            *credits += by.amounts.credits.nanos();
-            *byok += by.amounts.byok.nanos();
-            rolled.insert(place);
-            self.corrected(&corrected, false);
-            durable.corrections.push((corrected.row, by.amounts));
-        }
-        self.durable(durable, &touched, &rolled);
-        let ears: Vec<usize> = self.server.ears.keys().copied().collect();
-        for process in ears {
-            if self.calm || !self.rng.chance(1_000) {
-                let Some(link) = self.link(process) else { continue };
-                let delay = self.delay();
-                let tell = move || link.core.lock().server.hear(process);
-                self.after(delay, Event::Reply(process, Box::new(tell)));
-            }
-        }
-        Ok(())
-    }
-
-    /// Shows the model what was committed, and compares the rows that it changed.
-    fn durable(&mut self, durable: Durable, touched: &BTreeSet<Scope>, rolled: &BTreeSet<RollupPlace>) {
-        let boots = self.server.boots();
-        let late: Vec<GenerationRow> = durable.late.iter().map(|(row, _)| *row).collect();
-        let checked = self.oracle.durable(durable, |row| boots.contains(&Boot::of(row).0));
-        self.check(checked);
-        for scope in touched {
-            let checked = self.oracle.check_balance(*scope, &self.server.sum(*scope).0);
-            self.check(checked);
-        }
-        for place in rolled {
-            let (read, summed) = (self.server.rollups.get(place), self.oracle.rollups.get(place));
-            let nothing = [0; 3];
-            if read.unwrap_or(&nothing) != summed.unwrap_or(&nothing) {
-                let checked =
-                    broken!("3 entries sum to the balance", "sums by hour {place:?}: {read:?}; {summed:?} is right");
-                self.check(checked);
-            }
-        }
-        for row in late {
-            let (read, summed) = (self.server.ended.get(&row.0), self.oracle.generations.get(&row.0));
-            if read.map(|ended| ended.charge) != summed.map(|it| it.charge) {
-                let checked = broken!("4 exact cost", "generation {} is charged {read:?} after all", row.0);
-                self.check(checked);
-            }
-        }
-    }
-
-    /// Compares everything.
-    pub fn check_all(&mut self) {
-        let scopes: Vec<Scope> = self.oracle.scopes().collect();
-        for scope in scopes {
-            let checked = self.oracle.check_balance(scope, &self.server.sum(scope).0);
-            self.check(checked);
-        }
-        let same = self.server.rollups.iter().filter(|(_, sum)| **sum != [0; 3]).eq(self
-            .oracle
-            .rollups
-            .iter()
-            .filter(|(_, sum)| **sum != [0; 3]));
-        if !same {
-            self.check(broken!("3 entries sum to the balance", "sums by hour are not those of the entries"));
-        }
-        if self.server.holds.keys().ne(self.oracle.open.iter()) {
-            self.check(broken!("2 on disk first", "other generations are held than were granted"));
         }
     }
 

@@ -334,7 +334,7 @@ impl Sim {
     fn accept(&mut self) {
         let mut core = self.core.lock();
         core.note("accept", 0, String::new);
-        core.server.refusing = false;
+        core.accept();
         if let Some(disk) = &self.disk {
             disk.refuse.store(false, Ordering::Release);
         }
@@ -384,7 +384,7 @@ impl Sim {
         core.check(checked);
         let chats = core.plan.data.open && (core.data.is_busy() || core.is_murky());
         let idle = !chats && !self.people.iter().any(|it| it.act.is_some());
-        if idle && core.now > self.unwritten_until && !core.server.refusing {
+        if idle && core.now > self.unwritten_until && !core.server.nodes.are_shut() {
             for scope in scopes {
                 let checked =
                     embedded::balance(store, scope).map_or(Ok(()), |it| core.oracle.check_balance(scope, &it));

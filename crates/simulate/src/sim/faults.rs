@@ -165,7 +165,7 @@ impl Sim {
         if !core.rng.chance(500) {
             return;
         }
-        let kinds = [Fault::Cut, Fault::Refusing, Fault::Crash, Fault::Pause, Fault::Clock, Fault::Leap];
+        let kinds = [Fault::Cut, Fault::Refusing, Fault::Away, Fault::Crash, Fault::Pause, Fault::Clock, Fault::Leap];
         let Some(kind) = core.rng.pick(&kinds) else { return };
         let chance = core.plan.rate(kind) * 20;
         if !core.rng.chance(chance) {
@@ -182,7 +182,7 @@ impl Sim {
             }
             Fault::Refusing => {
                 core.note("refusing", 0, String::new);
-                core.server.refusing = true;
+                core.refuse();
                 let most = if core.rng.chance(8_000) { 300_000 } else { 20_000_000 };
                 let after = core.rng.below(most);
                 core.after(after, Event::Accept);
@@ -190,6 +190,21 @@ impl Sim {
                     disk.refuse.store(true, Ordering::Release);
                     self.unwritten_until = u64::MAX;
                     self.refused_until = u64::MAX;
+                }
+            }
+            Fault::Away => {
+                if self.disk.is_none() {
+                    core.note("away", 0, String::new);
+                    core.go_away(self.processes.len());
+                    let after = if core.rng.chance(5_000) {
+                        core.rng.below(3_000_000)
+                    } else {
+                        // All come back at the same moment.
+                        let last = outlast(&mut core);
+                        core.after(last, Event::Leap(11_000_000));
+                        last
+                    };
+                    core.after(after, Event::Accept);
                 }
             }
             Fault::Pause => {
