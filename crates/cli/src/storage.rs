@@ -200,7 +200,8 @@ fn open_file(
             let next = match &error {
                 OpenError::InUse => "stop the other process, or give this one another database.url",
                 OpenError::Newer => "start the release that wrote it, or a later one",
-                OpenError::Altered(_) | OpenError::Damaged(_) => "restore a backup; the file was left as it is",
+                OpenError::Altered(_) => "start the release that wrote it, or restore a backup",
+                OpenError::Damaged(_) => "restore a backup; `tollgate doctor` tells more of what is damaged",
                 OpenError::Copied => {
                     "use the original, or `tollgate backup` to copy one that is at work; `tollgate doctor --accept-copy` takes it \
                      as it is, with admission closed"

@@ -302,13 +302,13 @@ fn hours(rows: &[Row], entries: &Sums, report: &mut Report) -> Result<(), Unread
     for row in rows {
         by_key.insert(KeyId(row.get(0)?), amounts(row, 1)?);
     }
-    for scope in entries.0.keys() {
-        let Scope::Key(key) = scope else { continue };
-        let sums = by_key.get(key).copied().unwrap_or_default();
+    let with_entries = entries.0.keys().filter_map(|scope| if let Scope::Key(key) = scope { Some(*key) } else { None });
+    for key in with_entries.chain(by_key.keys().copied()).collect::<BTreeSet<_>>() {
+        let sums = by_key.get(&key).copied().unwrap_or_default();
         for kind in MoneyKind::ALL {
-            let (entries, rollups) = (entries.of(*scope, kind), sums.of(kind));
+            let (entries, rollups) = (entries.of(Scope::Key(key), kind), sums.of(kind));
             if entries != rollups {
-                report.findings.push(Finding::Rollup { key: *key, kind, entries, rollups });
+                report.findings.push(Finding::Rollup { key, kind, entries, rollups });
             }
         }
     }

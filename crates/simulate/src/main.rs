@@ -262,7 +262,9 @@ fn hunt(bug: Bug, word: &str, engine: EngineKind, first: u64, arguments: &Argume
         let report = run(&recipe);
         steps += report.steps;
         if let Some(broken) = report.broken {
-            return Some(format!("{word:<30} {steps:>9} {seed:>6}  {}", broken.promise));
+            // The same run without it breaks nothing, or it is not the bug that was found.
+            let control = run(&Recipe { bug: None, ..recipe });
+            return control.broken.is_none().then(|| format!("{word:<30} {steps:>9} {seed:>6}  {}", broken.promise));
         }
     }
     None

@@ -145,7 +145,7 @@ impl<D: Database> Ground for Node<D> {
         mut sums: impl FnMut(&mut State, Timestamp) -> Vec<Scope> + Send,
         act: impl FnOnce(&mut State, Timestamp) -> Changed<T, R> + Send,
     ) -> Result<Result<T, R>, StoreError> {
-        let mut change = self.shared.database.change().await.map_err(unavailable)?;
+        let (_alone, mut change) = self.begin_change().await?;
         let (acting, acted) = loop {
             let (now, version) = self.keep_up(&mut change).await?;
             let (scopes, edition) = {
@@ -236,7 +236,7 @@ impl<D: Database> Ground for Node<D> {
         row: GenerationRow,
         act: impl FnOnce(&mut State, Timestamp, Option<Found>) -> Result<(T, Corrected, Vec<Statement>), R> + Send,
     ) -> Result<Result<T, R>, StoreError> {
-        let mut change = self.shared.database.change().await.map_err(unavailable)?;
+        let (_alone, mut change) = self.begin_change().await?;
         let found = change.query(&FIND, vec![Value::from(row.0)]).await.map_err(unavailable)?;
         let found = found.first().map(|found| Found::read(row, found)).transpose()?;
         let scopes: Vec<Scope> = found.iter().flat_map(|found| found.spender.scopes()).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use foldhash::{HashMap, HashSet};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{MutexGuard, Notify, oneshot};
 use tokio::time::timeout;
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::ledger::{Scope, Spender};
@@ -19,12 +19,14 @@ use crate::seam::{Broken, Committed, Database, Identity, News, Time};
 
 /// Intents in a batch.
 const BATCH_MAX: usize = 1_024;
-/// One half of a batch, there and back. The server's own limits are shorter: this one notices that it is gone.
+/// One half of a batch, there and back. The server's own limits for a statement are shorter: this one notices that it is gone.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(12);
 /// The first pause after a batch that failed; it doubles up to [`RETRY_PAUSE_MAX`].
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two tries.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Failures of a batch after which those who would rather know are told: one may be no more than a session that was lost.
+const FAILURES_MAX: usize = 2;
 /// How long a call waits for its reservation before it is refused.
 const RESERVE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -155,6 +157,8 @@ pub struct Shared<D> {
     registering: tokio::sync::Mutex<()>,
     /// Held by whoever learns what management knows.
     learning: tokio::sync::Mutex<()>,
+    /// Held by whoever changes it.
+    changing: tokio::sync::Mutex<()>,
 }
 
 /// A node on a database.
@@ -201,6 +205,7 @@ impl<D: Database> Node<D> {
                 acted: Notify::new(),
                 registering: tokio::sync::Mutex::default(),
                 learning: tokio::sync::Mutex::default(),
+                changing: tokio::sync::Mutex::default(),
             }),
         };
         node.catch_up(i64::MAX).await?;
@@ -283,6 +288,17 @@ impl<D: Database> Node<D> {
         live.learn(&news, now)
     }
 
+    /// Begins a change, one at a time. Whoever knows nothing learns everything before that: under the lock of a change, all nodes wait.
+    pub(crate) async fn begin_change(&self) -> Result<(MutexGuard<'_, ()>, D::Change), StoreError> {
+        let late = |_| StoreError::Unavailable("other changes of this node take too long".to_owned());
+        let alone = timeout(BATCH_TIMEOUT, self.shared.changing.lock()).await.map_err(late)?;
+        if self.shared.live.lock().version == 0 {
+            self.catch_up(1).await?;
+        }
+        let change = self.shared.database.change().await.map_err(unavailable)?;
+        Ok((alone, change))
+    }
+
     /// Who spends in a call, where this process has it in flight.
     pub(crate) fn spender_of(&self, row: GenerationRow) -> Option<Spender> {
         self.shared.live.lock().spenders.get(&row).copied()
@@ -345,7 +361,7 @@ impl<D: Database> Node<D> {
 
     /// Tries until every intent of a batch is answered.
     async fn finish(&self, mut batch: Vec<Item>) {
-        let mut pause = RETRY_PAUSE;
+        let (mut pause, mut failures) = (RETRY_PAUSE, 0);
         while !batch.is_empty() && !self.shared.live.lock().closed {
             let why = match self.attempt(&mut batch).await {
                 Ok(Attempt::Answered) => {
@@ -365,7 +381,10 @@ impl<D: Database> Node<D> {
                 }
                 Err(why) => why,
             };
-            self.refuse_impatient(&mut batch, &why);
+            failures += 1;
+            if failures >= FAILURES_MAX {
+                self.refuse_impatient(&mut batch, &why);
+            }
             if !batch.is_empty() {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(RETRY_PAUSE_MAX);

@@ -96,7 +96,7 @@ impl<D: Database> Node<D> {
             // By itself: what any node saw may be what is to be forgotten.
             let told = self.shared.database.query(CLOCK_ITSELF, Vec::new()).await.map_err(unavailable)?;
             let (mut sighting, _) = self.look_at_all(Some(clock(&told)?)).await?;
-            let mut change = self.shared.database.change().await.map_err(unavailable)?;
+            let (_alone, mut change) = self.begin_change().await?;
             let now = clock(&change.query(CLOCK_ITSELF, Vec::new()).await.map_err(unavailable)?)?;
             // A large ledger takes longer to add up than a batch may think.
             change.query(PATIENT, Vec::new()).await.map_err(unavailable)?;
@@ -156,7 +156,7 @@ impl<D: Database> Node<D> {
             let more = wrong.len().max(missing.len()) > MENDED_MAX;
             wrong.truncate(MENDED_MAX);
             missing.truncate(MENDED_MAX);
-            let mut change = self.shared.database.change().await.map_err(unavailable)?;
+            let (_alone, mut change) = self.begin_change().await?;
             let scopes: Vec<Scope> = wrong.iter().map(|wrong| wrong.scope).collect();
             let sums = change.sums(&scopes).await.map_err(unavailable)?;
             let same = change.query(MENDED, Vec::new()).await.map_err(unavailable)? == mended;

@@ -22,6 +22,9 @@ pub enum BackupError {
     /// Another copy to that name is being made, or was broken off.
     #[error("{} is there: another copy is being made, or was broken off and left it; then remove it", .0.display())]
     Draft(PathBuf),
+    /// What was copied is not whole.
+    #[error("it is damaged: {0}")]
+    Damaged(String),
     /// The copy could not be made or written.
     #[error("the copy could not be made: {0}")]
     Failed(String),
@@ -123,8 +126,16 @@ fn copy(committer: &Arc<Committer<Live>>, path: &Path, step: impl FnMut(i32, i32
     to.pragma_update(None, "journal_mode", "DELETE")?;
     owner::unmark(&to)?;
     to.execute(SET_META, params![CLOSED, vec![1_u8]])?;
+    // Better now than when it is needed.
+    check(&to)?;
     to.close().map_err(|(_, error)| error)?;
     draft.become_whole(path)
+}
+
+/// Whether every page of a copy is what SQLite expects there.
+fn check(copy: &Connection) -> Result<(), BackupError> {
+    let sound: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if sound == "ok" { Ok(()) } else { Err(BackupError::Damaged(sound)) }
 }
 
 /// Puts a backup where a database is to be. It opens with admission closed.
@@ -139,10 +150,7 @@ pub fn restore(backup: &Path, database: &Path) -> Result<(), BackupError> {
     let (draft, mut file) = Draft::create(database)?;
     std::io::copy(&mut File::open(backup)?, &mut file)?;
     let copy = Connection::open(&draft.path)?;
-    let sound: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if sound != "ok" {
-        return Err(BackupError::Failed(sound));
-    }
+    check(&copy)?;
     if !migrate::is_migrated(&copy)? {
         return Err(BackupError::Failed("it is not a database of tollgate".to_owned()));
     }

@@ -16,6 +16,7 @@ use tollgate_engine::{Engine, GuardedClock, Rollups, State, Unreadable};
 use tollgate_store::{Clock, StoreError};
 
 use crate::committer::{Committer, HoldsQueue, Queue, Stalled, Ticket};
+use crate::damage::damage_at_start;
 use crate::record::Record;
 use crate::{migrate, owner};
 
@@ -165,6 +166,11 @@ pub struct Embedded {
 pub fn open(options: Options) -> Result<SqliteStore, OpenError> {
     let path = options.path.clone();
     let own = owner::token_without_log(&path);
+    if path.exists()
+        && let Some(first) = damage_at_start(&path)?.into_iter().next()
+    {
+        return Err(OpenError::Damaged(first));
+    }
     let mut connection = connect(&path, options.durability)?;
     let found = if migrate::is_migrated(&connection)? {
         owner::check(&connection, &path, own)?

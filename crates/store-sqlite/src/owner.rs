@@ -1,15 +1,15 @@
 //! Who has the file open, so that one that was copied meanwhile is told from the original.
 //!
 //! Each start makes a token. It stands in the database, and beside it in `<database>.owner` with the number that the file system
-//! knows the database by; a stop removes both. A database with a token was not closed: it is the original, after a crash, only
-//! where the file beside it knows that token and that number.
+//! knows the database by and, where it keeps that, the moment at which it was made; a stop removes both. A database with a token was
+//! not closed: it is the original, after a crash, only where the file beside it knows that token, that number and that moment.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use tollgate_engine::{CLOSED, SET_META};
@@ -26,19 +26,40 @@ pub type Token = [u8; 32];
 /// What stands beside the database while it is open.
 #[derive(Debug, PartialEq, Eq)]
 struct Mark {
-    inode: u64,
+    place: Place,
     tokens: Vec<String>,
 }
 
+/// Which file a path is. The first files of two volumes have the same number, but were made at different moments.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    inode: u64,
+    /// In nanoseconds; 0 where the file system does not say.
+    born: u128,
+}
+
+impl Place {
+    fn of(path: &Path) -> std::io::Result<Self> {
+        let file = std::fs::metadata(path)?;
+        let born = file.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        Ok(Self { inode: file.ino(), born: born.map_or(0, |since| since.as_nanos()) })
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.inode == other.inode && (self.born == other.born || self.born == 0 || other.born == 0)
+    }
+}
+
 impl Mark {
-    /// `inode token token…`, in one line.
+    /// `inode born token token…`, in one line.
     fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_whitespace();
-        Some(Self { inode: words.next()?.parse().ok()?, tokens: words.map(str::to_owned).collect() })
+        let place = Place { inode: words.next()?.parse().ok()?, born: words.next()?.parse().ok()? };
+        Some(Self { place, tokens: words.map(str::to_owned).collect() })
     }
 
     fn print(&self) -> String {
-        format!("{} {}\n", self.inode, self.tokens.join(" "))
+        format!("{} {} {}\n", self.place.inode, self.place.born, self.tokens.join(" "))
     }
 }
 
@@ -70,9 +91,10 @@ pub struct Found {
 pub fn check(db: &Connection, path: &Path, own: Option<Token>) -> Result<Found, OpenError> {
     let found = Found { left: token(db)?, own };
     let Some(left) = found.left else { return Ok(found) };
-    let inode = std::fs::metadata(path)?.ino();
+    let place = Place::of(path)?;
     let mark = std::fs::read_to_string(beside(path)).ok().as_deref().and_then(Mark::parse);
-    let known = |mark: Mark| mark.inode == inode && own.iter().chain([&left]).all(|it| mark.tokens.contains(&hex(*it)));
+    let known =
+        |mark: Mark| mark.place.is(&place) && own.iter().chain([&left]).all(|it| mark.tokens.contains(&hex(*it)));
     if mark.is_some_and(known) { Ok(found) } else { Err(OpenError::Copied) }
 }
 
@@ -100,8 +122,7 @@ const MARK_STEPS: usize = 4;
 fn mark_step(step: usize, db: &Connection, path: &Path, found: Found, new: Token) -> Result<(), OpenError> {
     let known = |tokens: &[Option<Token>]| {
         let tokens = tokens.iter().flatten().copied().map(hex).collect();
-        let inode = std::fs::metadata(path)?.ino();
-        write(path, &Mark { inode, tokens }.print())
+        write(path, &Mark { place: Place::of(path)?, tokens }.print())
     };
     match step {
         // All that may be found next time.
@@ -190,10 +211,12 @@ mod tests {
 
     #[test]
     fn a_mark_is_read_as_it_was_written() {
-        let mark = Mark { inode: 42, tokens: vec!["ab".to_owned(), "cd".to_owned()] };
+        let place = Place { inode: 42, born: 1_795_300_000_000_000_000 };
+        let mark = Mark { place, tokens: vec!["ab".to_owned(), "cd".to_owned()] };
         assert_eq!(Mark::parse(&mark.print()), Some(mark));
         assert_eq!(Mark::parse(""), None);
-        assert_eq!(Mark::parse("x ab"), None);
+        assert_eq!(Mark::parse("x 0 ab"), None);
+        assert_eq!(Mark::parse("42 ab"), None, "of nobody knows when");
     }
 
     /// A connection whose end is that of a process that died.

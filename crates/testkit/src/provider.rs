@@ -150,14 +150,21 @@ impl Provider {
     }
 
     /// Waits until so many calls have come.
+    ///
+    /// # Panics
+    /// They do not come within a minute.
     pub async fn arrived(&self, calls: u64) {
-        loop {
-            let notified = self.shared.arrived.notified();
-            if self.calls() >= calls {
-                return;
+        let all = async {
+            loop {
+                let notified = self.shared.arrived.notified();
+                if self.calls() >= calls {
+                    return;
+                }
+                notified.await;
             }
-            notified.await;
-        }
+        };
+        let come = tokio::time::timeout(Duration::from_mins(1), all).await;
+        assert!(come.is_ok(), "{} of {calls} calls have come", self.calls());
     }
 
     /// Ends the call that names itself `name`: with so many completion tokens, or with an error that costs nothing.

@@ -68,13 +68,12 @@ fn put(backup: &Path, database: &Path) -> Result<(), Failure> {
     let failed = |path: &Path, what: String| Failure::new(Kind::Failed, format!("{}: {what}", path.display()));
     if database.exists() {
         let failure = failed(database, "there is a database in its place".to_owned());
-        return Err(
-            failure.next("move it away, with everything whose name begins so, or set database.url to another file")
-        );
+        return Err(failure.next("move it away, with its logs but not its `.key`, or set database.url to another file"));
     }
     tollgate_store_sqlite::restore(backup, database).map_err(|error| {
         let next = match error {
-            BackupError::Exists => "move away everything whose name begins with that of the database, its logs too",
+            BackupError::Exists => "move away what is left of the database: its `-wal`, `-shm` and `-journal`",
+            BackupError::Damaged(_) => "give another backup; nothing was changed",
             BackupError::Draft(_) => "nothing was changed",
             BackupError::Failed(_) => "give a file that `tollgate backup` wrote; nothing was changed",
         };

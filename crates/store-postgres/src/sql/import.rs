@@ -76,9 +76,13 @@ impl Import {
     pub async fn finish(self) -> Result<(), Broken> {
         let session = self.session.get()?;
         let end = "SELECT setval(pg_get_serial_sequence('corrections', 'id'), coalesce(max(id), 0) + 1, false) FROM corrections;
-            UPDATE config SET version = version + 1; COMMIT; ANALYZE";
+            UPDATE config SET version = version + 1; COMMIT";
         session.batch_execute(end).await.map_err(|error| broken(&error))?;
-        self.session.rest();
+        // However long that takes. The copy is there without it, and the server does it in its own time.
+        let counted = session.batch_execute("SET statement_timeout = 0; ANALYZE; RESET statement_timeout").await;
+        if counted.is_ok() {
+            self.session.rest();
+        }
         Ok(())
     }
 }

@@ -45,7 +45,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a session may take to begin.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a node waits for an answer: longer than the server may take to give up by itself.
+/// How long a node waits for an answer: longer than a statement may take. What takes longer in all is cut off, and ended by the server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
 /// Versions that a batch catches up with while it holds its locks; with more it lets go of them first.
 const VERSIONS_BEHIND_MAX: i64 = 16;

@@ -1,6 +1,7 @@
 //! Opening a database: what is refused, and how sessions are set up.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_postgres::{AsyncMessage, Config};
@@ -70,6 +71,10 @@ impl From<tokio_postgres::Error> for OpenError {
     }
 }
 
+/// Between two questions whether a silent peer is still there, and how many of them it leaves unanswered.
+const KEEPALIVE: Duration = Duration::from_secs(2);
+const KEEPALIVES: u32 = 3;
+
 const SAFE: &str = "SELECT current_setting('fsync') = 'on', pg_is_in_recovery(), current_setting('server_encoding')";
 
 /// What every session is set up with, whatever the server's defaults are.
@@ -79,11 +84,13 @@ fn configure(url: &str) -> Result<(Config, MakeRustlsConnect), OpenError> {
     // Plans follow the primary keys, whatever the planner believes of a table that was empty a minute ago.
     let settings = format!(
         "{asked} -c synchronous_commit=on -c lock_timeout={} -c statement_timeout={} \
-         -c idle_in_transaction_session_timeout={} -c enable_seqscan=off -c enable_hashjoin=off \
+         -c idle_in_transaction_session_timeout={} -c tcp_user_timeout={} -c enable_seqscan=off -c enable_hashjoin=off \
          -c enable_mergejoin=off -c jit=off -c default_transaction_isolation=read\\ committed",
         LOCK_TIMEOUT.as_millis(),
         STATEMENT_TIMEOUT.as_millis(),
         IDLE_TIMEOUT.as_millis(),
+        // A server that cannot get rid of its answer does not count as idle, and keeps its locks.
+        STATEMENT_TIMEOUT.as_millis(),
     );
     config
         .options(&settings)
@@ -91,6 +98,8 @@ fn configure(url: &str) -> Result<(Config, MakeRustlsConnect), OpenError> {
         .connect_timeout(CONNECT_TIMEOUT)
         .keepalives(true)
         .keepalives_idle(STATEMENT_TIMEOUT)
+        .keepalives_interval(KEEPALIVE)
+        .keepalives_retries(KEEPALIVES)
         .tcp_user_timeout(STATEMENT_TIMEOUT);
     Ok((config, tls))
 }

@@ -168,6 +168,8 @@ async fn the_doctor_puts_right_what_nodes_share_while_they_are_at_work() {
     helpers.spawn(async move { connection.await.unwrap() });
     let forge = "UPDATE balances SET spent[1] = spent[1] - 60 WHERE scope = 'key' AND node = 0";
     assert_eq!(db.execute(forge, &[]).await.unwrap(), 1);
+    let forge = "UPDATE balances SET held[2] = held[2] + 5 WHERE scope = 'key' AND node = 0";
+    assert_eq!(db.execute(forge, &[]).await.unwrap(), 1);
     let forge = "UPDATE rollups SET requests = requests + 1, credits = credits + 7";
     assert_eq!(db.execute(forge, &[]).await.unwrap(), 1);
     let stopped = Arc::new(Mutex::new(false));
@@ -195,8 +197,9 @@ async fn the_doctor_puts_right_what_nodes_share_while_they_are_at_work() {
     let found: Value = serde_json::from_str(&found.stdout).unwrap();
     let told: Vec<_> =
         found["data"]["findings"].as_array().unwrap().iter().map(|it| (&it["what"], &it["of"])).collect();
-    let (spent, hours) = (json!("spent"), json!("hourly sums"));
-    assert_eq!(told, [(&spent, &json!("credits, lifetime")), (&hours, &json!("credits"))]);
+    let (spent, held, hours) = (json!("spent"), json!("held"), json!("hourly sums"));
+    let (lifetime, daily) = (json!("credits, lifetime"), json!("credits, daily"));
+    assert_eq!(told, [(&spent, &lifetime), (&held, &daily), (&hours, &json!("credits"))]);
     assert_eq!(mended.code, 0, "{mended:?}");
     assert!(calls > 0);
     assert_eq!(world.run(&["doctor"]).code, 0);
@@ -258,8 +261,8 @@ async fn a_backup_is_made_under_load_and_opens_closed_until_what_was_spent_since
     let kept = free_folder();
     for entry in std::fs::read_dir(world.folder.path()).unwrap() {
         let entry = entry.unwrap();
-        if entry.file_name().to_str().unwrap().starts_with("tollgate.db") && !entry.path().ends_with("tollgate.db.key")
-        {
+        // The backup is all there is.
+        if entry.file_name().to_str().unwrap().starts_with("tollgate.db") {
             std::fs::rename(entry.path(), kept.path().join(entry.file_name())).unwrap();
         }
     }
@@ -346,7 +349,36 @@ async fn a_damaged_file_is_reported_and_left_as_it_is() {
     let told = format!("{}{}", reported.stdout, reported.stderr);
     assert!(told.contains("damaged") || told.contains("malformed"), "{reported:?}");
     assert!(told.contains("restore"), "what to do now: {reported:?}");
+    for command in [&["serve"][..], &["backup", world.folder.path().join("b.db").to_str().unwrap()]] {
+        let refused = world.run(command);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.stderr.contains("damaged"), "{refused:?}");
+    }
     assert!(std::fs::read(world.database()).unwrap() == bytes, "it is not overwritten");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_damaged_is_not_called_a_backup() {
+    let world = World::new().await;
+    let server = world.start();
+    let (secret, _) = create_key(&server).await;
+    for _ in 0..20 {
+        assert_eq!(call(&server.client(&secret)).await, 200);
+    }
+    stop(server);
+    let db = rusqlite::Connection::open(world.database()).unwrap();
+    let page = "SELECT rootpage FROM sqlite_schema WHERE name = 'settlements'";
+    let page: i64 = db.query_row(page, [], |row| row.get(0)).unwrap();
+    drop(db);
+    let place = u64::try_from(page - 1).unwrap() * 4096;
+    let file = std::fs::OpenOptions::new().write(true).open(world.database()).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xa5; 64], place).unwrap();
+    // Nobody reads old entries at a start.
+    let copy = world.folder.path().join("copy.db");
+    let refused = world.run(&["backup", copy.to_str().unwrap()]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(refused.stderr.contains("damaged"), "{refused:?}");
+    assert!(!copy.exists());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
