@@ -99,6 +99,19 @@ impl Clock for Time {
     }
 }
 
+/// A clock that is off by so many microseconds.
+pub struct Off {
+    pub clock: Arc<dyn Clock>,
+    pub by: i64,
+}
+
+impl Clock for Off {
+    fn read(&self) -> Reading {
+        let Reading { wall, progress } = self.clock.read();
+        Reading { wall: wall.plus_micros(self.by), progress }
+    }
+}
+
 pub struct Core {
     pub time: Arc<Time>,
     /// Microseconds since the start.
@@ -112,6 +125,8 @@ pub struct Core {
     pub plan: Plan,
     /// While the world is set up, and at the end, nothing goes wrong.
     pub calm: bool,
+    /// Whether everybody who fits must be let in.
+    pub firm: bool,
     pub oracle: Oracle,
     pub server: Server,
     pub data: Data,
@@ -137,6 +152,7 @@ impl Core {
             rng,
             plan,
             calm: true,
+            firm: false,
             oracle: Oracle::default(),
             server,
             bug,
@@ -260,9 +276,12 @@ pub trait Lost {
 const MURKY: u64 = 20_000_000;
 
 impl Core {
-    /// Something was given up whose fate nobody knows for a while.
+    /// Something was given up whose fate nobody knows for a while: the embedded engine decides on what is not written. What nodes
+    /// decide on the model has seen written.
     pub const fn murky(&mut self) {
-        self.murky_until = self.now + MURKY;
+        if self.server.tables.is_none() {
+            self.murky_until = self.now + MURKY;
+        }
     }
 
     /// So much time passes at once.

@@ -187,8 +187,9 @@ impl Oracle {
         let mut granted: Vec<Grant> = Vec::new();
         let mut ended: Vec<(Open, Windows, Amounts)> = Vec::new();
         for (row, open, price) in &durable.holds {
+            let first = !self.generations.contains_key(&row.0);
             let added = more(&open.hold, &self.hold(*row, open, *price, &durable)?);
-            if added != Amounts::default() {
+            if first || added != Amounts::default() {
                 granted.push((*row, open.spender.key, open.admitted_at, added));
             }
         }

@@ -76,6 +76,8 @@ struct Tx {
     held: Vec<Lock>,
     /// Since when it waits, or idles.
     since: u64,
+    /// What the calendar said when it had its locks.
+    loaded: Timestamp,
     /// Whether it has all its locks.
     ready: bool,
     correction: Option<Correction>,
@@ -292,7 +294,17 @@ impl Core {
         self.server.last_tx += 1;
         let id = self.server.last_tx;
         let (since, held) = (self.now, Vec::new());
-        let tx = Tx { process, kind, wants, held, since, ready: false, correction: None, pending: None };
+        let tx = Tx {
+            process,
+            kind,
+            wants,
+            held,
+            since,
+            loaded: Timestamp::default(),
+            ready: false,
+            correction: None,
+            pending: None,
+        };
         self.server.txs.insert(id, tx);
         self.proceed(id);
     }
@@ -428,8 +440,10 @@ impl Core {
 
     /// A transaction has all its locks.
     fn ready(&mut self, id: TxId) {
+        let wall = self.wall();
         let Some(tx) = self.server.txs.get_mut(&id) else { return };
         let process = tx.process;
+        tx.loaded = wall;
         match &mut tx.kind {
             Kind::Batch(wanted, to) => {
                 let (wanted, to) = (wanted.clone(), to.take());

@@ -18,7 +18,7 @@ use tollgate_store::{Clock, Reserve};
 
 use crate::acts::{self, Act, World};
 use crate::bugs::Bug;
-use crate::core::{Core, Event};
+use crate::core::{Core, Event, Off};
 use crate::data::ChatId;
 use crate::embedded::{self, Disk};
 use crate::oracle::{Broken, Checked, broken};
@@ -203,6 +203,12 @@ impl Sim {
 
     fn clock(&self) -> Arc<dyn Clock> {
         Arc::clone(&self.core.lock().time) as Arc<dyn Clock>
+    }
+
+    /// The clock of a node, which is hours off: it must not matter.
+    fn wrong_clock(&self, process: usize) -> Arc<dyn Clock> {
+        let hours = 7 * i64::try_from(process).unwrap_or(0) - 10;
+        Arc::new(Off { clock: self.clock(), by: hours * 3_600_000_000 })
     }
 
     fn set_up(&mut self) -> Checked {
@@ -535,7 +541,10 @@ impl Sim {
         self.core.lock().plan.tick = 1_000_000;
         let held = |sim: &Self| !sim.core.lock().oracle.open.is_empty();
         wait(self, 4 * 3_600_000_000, &held);
-        wait(self, 15_000_000, &|_| true);
+        wait(self, 25_000_000, &|_| true);
+        self.serve_all()?;
+        // What they let go of reaches the database.
+        wait(self, 3_000_000, &|_| true);
         if self.core.lock().broken.is_some() {
             return Ok(());
         }
@@ -550,6 +559,24 @@ impl Sim {
         let core = self.core.lock();
         core.oracle.quiet()?;
         if self.disk.is_none() { core.server.quiet() } else { Ok(()) }
+    }
+
+    /// Long after the last fault each process lets a call of each key in, where it fits.
+    fn serve_all(&mut self) -> Checked {
+        self.core.lock().firm = true;
+        let Some(who) = self.people.iter().position(|it| it.role == Role::Caller) else { return Ok(()) };
+        for process in 0..self.processes.len() {
+            for (key, hash) in self.world.keys.clone() {
+                self.reserve(who, process, key, hash);
+                let until = self.core.lock().now + 60_000_000;
+                let busy = |sim: &Self| sim.people.get(who).is_some_and(|it| it.act.is_some() || it.call.is_some());
+                while busy(self) && self.core.lock().now < until && self.core.lock().broken.is_none() && self.step() {}
+                if busy(self) && self.core.lock().broken.is_none() {
+                    return broken!("everything ends", "a call of key {} waits for a minute, and nothing ails", key.0);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Whether the sums by hour of the embedded engine are those of the entries, once they are folded.

@@ -218,7 +218,10 @@ impl Deciding<'_> {
                 "a budget would be decided on a balance that is not locked".to_owned(),
             ));
         }
-        if let Err(rejected) = self.state.check_secret(want, self.now) {
+        // What an earlier try granted is held, whatever became of its secret since.
+        if !self.before.contains_key(&want.row)
+            && let Err(rejected) = self.state.check_secret(want, self.now)
+        {
             return Answer::Admission(Admission::Rejected(rejected));
         }
         let admission = match self.state.book.reserve(want.row, want.key, &want.bound, want.tariff, self.now) {

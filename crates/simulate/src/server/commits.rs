@@ -16,6 +16,9 @@ use crate::core::{Core, Event};
 use crate::oracle::{Durable, RollupPlace, broken};
 use crate::plan::Fault;
 
+/// How far the time of a batch may be from the database's, after many steps of its clock: less than any node's own is.
+const AMISS: i64 = 2 * 3_600_000_000;
+
 impl Core {
     /// A commit has arrived.
     pub(super) fn commit(&mut self, process: usize, id: TxId, pending: Pending, to: Sender<Committed>) {
@@ -93,6 +96,12 @@ impl Core {
             }
         });
         let Some(tx) = self.server.txs.remove(&id) else { return Err("the transaction has ended".to_owned()) };
+        if let Pending::Writes(writes) = &pending {
+            let (first, last) = (tx.loaded.plus_micros(-AMISS), self.wall().plus_micros(AMISS));
+            if !(first..=last).contains(&writes.now) {
+                self.check(broken!("5 windows", "a batch is decided at {}, between {first} and {last}", writes.now));
+            }
+        }
         let done = match (pending, tx.kind) {
             (Pending::Writes(writes), Kind::Batch(wanted, _)) => self.write(*writes, wanted.node),
             (Pending::Change(statements), _) => self.change(&statements, tx.correction),

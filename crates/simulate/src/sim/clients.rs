@@ -1,7 +1,7 @@
 //! Who calls and who manages: what they do next, and which process they turn to.
 
-use tollgate_domain::Usd;
 use tollgate_domain::ledger::{Amounts, Tariff};
+use tollgate_domain::{KeyHash, KeyId, Usd};
 use tollgate_store::Outcome;
 
 use super::{Call, Role, Sim, Somebody};
@@ -103,6 +103,12 @@ impl Sim {
         if gate.is_some_and(|gate| self.chat(who, process, gate)) {
             return;
         }
+        self.reserve(who, process, key, hash);
+    }
+
+    /// Asks for a reservation, and watches whether its refusal would be right.
+    pub(super) fn reserve(&mut self, who: usize, process: usize, key: KeyId, hash: KeyHash) {
+        let Some(store) = self.processes.get(process).and_then(|it| it.store.clone()) else { return };
         let row = store.next_generation();
         let mut core = self.core.lock();
         let want = acts::wanted(&mut core.rng, row, key, hash);

@@ -53,9 +53,10 @@ impl Sim {
         }
         let cipher = self.core.lock().server.cipher.clone();
         let Some(cipher) = cipher else { return };
+        let wrong = self.wrong_clock(process);
         let link = Link { core: Arc::clone(&self.core), process, cipher };
         let starting = async move {
-            match tollgate_store_postgres::open_on(link, clock).await {
+            match tollgate_store_postgres::open_on(link, wrong).await {
                 Err(error) => Told::Started(Err(error.to_string())),
                 Ok(store) => Told::Started(Ok(Box::new(move |process: &mut Process| {
                     let node = store.0.clone();

@@ -164,15 +164,15 @@ fn judge_reserve(
             let life = processes.get(process).map_or(0, |it| it.life);
             let id = id.as_str().to_owned();
             somebody.call = Some(Call { row, id, hold, tariff, process, life, settles: 0 });
-            core.oracle.told_granted(row, hold, admitted_at)
+            core.oracle.told_granted(row, hold, admitted_at)?;
         }
         Ok(Admission::Refused(refusal)) => {
             core.count("refused");
             match core.oracle.watches.get(&who) {
                 Some(Watch::Reserve { refusable: false, .. }) if !core.is_murky() => {
-                    broken!("1 none is refused that fits", "generation {}: {refusal:?}", row.0)
+                    return broken!("1 none is refused that fits", "generation {}: {refusal:?}", row.0);
                 }
-                _ => Ok(()),
+                _ => core.count(if core.is_murky() { "refused-unjudged" } else { "refused-judged" }),
             }
         }
         Ok(Admission::Rejected(why)) => {
@@ -180,19 +180,21 @@ fn judge_reserve(
             // A node may know of a later time than that at which its batch was loaded.
             let now = core.wall();
             core.oracle.look_at(now);
-            match core.oracle.watches.get(&who) {
-                Some(Watch::Reserve { rejectable: false, .. }) => {
-                    broken!("1 none is refused that fits", "generation {}: {why}", row.0)
-                }
-                _ => Ok(()),
+            if let Some(Watch::Reserve { rejectable: false, .. }) = core.oracle.watches.get(&who) {
+                return broken!("1 none is refused that fits", "generation {}: {why}", row.0);
             }
         }
         Err(error) => {
             core.count("unanswered");
             core.murky();
-            sound(&error)
+            // Long after the last fault nothing ails anybody but a clock that jumped.
+            if core.firm && !matches!(error, StoreError::ClockJumped { .. }) {
+                return broken!("everything ends", "generation {} long after the last fault: {error}", row.0);
+            }
+            sound(&error)?;
         }
     }
+    Ok(())
 }
 
 /// Only some faults may be told.
