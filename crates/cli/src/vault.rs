@@ -12,7 +12,7 @@ use crate::failure::{Failure, Kind};
 /// The variable that gives the key.
 pub const VARIABLE: &str = "TOLLGATE_ENCRYPTION_KEY";
 
-/// The vault of a database. Where no key is given and nothing is sealed with one, one is made beside the file. On a server there is no
+/// The vault of a database. Where no key is given and none was ever used, one is made beside the file. On a server there is no
 /// such place: without a key, no secret of a provider can be stored.
 ///
 /// # Errors
@@ -50,8 +50,6 @@ pub async fn open(
             }
             let vault = OsRandom.bytes().map(Vault::new).map_err(|error| wrong(&error.to_string()))?;
             write(&file, &vault).map_err(|error| wrong(&error.to_string()))?;
-            // The one that was there before is gone, and sealed nothing.
-            store.forget_vault().await.map_err(|error| Failure::new(Kind::Failed, error.to_string()))?;
             Ok(Some(vault))
         }
     }

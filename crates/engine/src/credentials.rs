@@ -61,11 +61,6 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
-    }
-
     /// What a key may use; `None` is nothing. Costs a call next to nothing where there are no credentials.
     pub fn of<'a>(&self, key: &Key, user: impl FnOnce() -> Option<&'a str>) -> Option<Ordered> {
         if self.all.is_empty() {

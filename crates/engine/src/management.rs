@@ -178,19 +178,7 @@ impl<G: Ground> ManagementStore for Engine<G> {
     }
 
     async fn has_vault(&self) -> Result<bool, StoreError> {
-        self.look(no_sums, |state, _| state.vault.is_some() && !state.credentials.is_empty()).await
-    }
-
-    async fn forget_vault(&self) -> Result<bool, StoreError> {
-        let forgotten = self.change(no_sums, |state, _| {
-            if !state.credentials.is_empty() {
-                return Ok::<_, Infallible>((false, Vec::new()));
-            }
-            state.vault = None;
-            let forget = "DELETE FROM meta WHERE name = ?1";
-            Ok((true, vec![statement(forget, vec![Value::from(VAULT.to_owned())])]))
-        });
-        forgotten.await.map(|forgotten| forgotten.unwrap_or_else(|never| match never {}))
+        self.look(no_sums, |state, _| state.vault.is_some()).await
     }
 
     async fn management_keys(&self) -> Result<Vec<ManagementKey>, StoreError> {

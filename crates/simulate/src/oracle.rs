@@ -186,15 +186,29 @@ impl Oracle {
     pub fn durable(&mut self, durable: Durable, living: impl Fn(GenerationRow) -> bool) -> Checked {
         let mut granted: Vec<Grant> = Vec::new();
         let mut ended: Vec<(Open, Windows, Amounts)> = Vec::new();
+        let mut peaks: Vec<(Open, Amounts)> = Vec::new();
         for (row, open, price) in &durable.holds {
             let first = !self.generations.contains_key(&row.0);
-            let added = more(&open.hold, &self.hold(*row, open, *price, &durable)?);
+            let before = self.hold(*row, open, *price, &durable)?;
+            let added = more(&open.hold, &before);
+            peaks.push((open.clone(), above(&before, &open.hold)));
             if first || added != Amounts::default() {
                 granted.push((*row, open.spender.key, open.admitted_at, added));
             }
         }
-        // Whoever was decided on before the batch ended others met all of these.
+        // Whoever was decided on in the middle of the batch met no more than the most that each of them held or cost.
+        peaks.extend(durable.ends.iter().map(|(_, open, _, charge, _)| (open.clone(), above(charge, &open.hold))));
+        peaks.extend(durable.late.iter().filter_map(|(row, charge)| {
+            let generation = self.generations.get(&row.0)?;
+            Some((generation.open.clone(), above(charge, &generation.charge)))
+        }));
+        for (open, more) in &peaks {
+            self.book(open, &Windows::at(open.admitted_at), more, 1, 1);
+        }
         self.look_at(durable.now);
+        for (open, more) in &peaks {
+            self.book(open, &Windows::at(open.admitted_at), more, 1, -1);
+        }
         let mut brief = false;
         for (row, open, outcome, charge, price) in &durable.ends {
             if !self.generations.contains_key(&row.0) {
@@ -654,6 +668,12 @@ impl Oracle {
 /// What `one` is more than `other`, per kind; may be negative.
 fn more(one: &Amounts, other: &Amounts) -> Amounts {
     Amounts { credits: Usd::left_of(one.credits, other.credits), byok: Usd::left_of(one.byok, other.byok) }
+}
+
+/// By how much one is more, of each kind.
+fn above(one: &Amounts, other: &Amounts) -> Amounts {
+    let above = |one: Usd, other: Usd| Usd::from_nanos((one.nanos() - other.nanos()).max(0));
+    Amounts { credits: above(one.credits, other.credits), byok: above(one.byok, other.byok) }
 }
 
 fn plus(one: &Amounts, other: &Amounts) -> Amounts {

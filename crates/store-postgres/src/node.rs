@@ -6,7 +6,7 @@ use std::time::Duration;
 use foldhash::{HashMap, HashSet};
 use parking_lot::Mutex;
 use tokio::sync::{MutexGuard, Notify, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tollgate_domain::generation::GenerationRow;
 use tollgate_domain::ledger::{Scope, Spender};
 use tollgate_domain::{IdCipher, Timestamp};
@@ -25,8 +25,10 @@ const BATCH_TIMEOUT: Duration = Duration::from_secs(12);
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two tries.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Failures of a batch after which those who would rather know are told: one may be no more than a session that was lost.
-const FAILURES_MAX: usize = 2;
+/// Failures of a batch after which those who would rather know are told: as many as there are sessions for batches may be no more than
+/// that these were lost. That is found out at once: whoever waited longer is told after the first.
+const FAILURES_MAX: usize = 3;
+const FAILURES_WITHIN: Duration = Duration::from_secs(1);
 /// How long a call waits for its reservation before it is refused.
 const RESERVE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -361,7 +363,7 @@ impl<D: Database> Node<D> {
 
     /// Tries until every intent of a batch is answered.
     async fn finish(&self, mut batch: Vec<Item>) {
-        let (mut pause, mut failures) = (RETRY_PAUSE, 0);
+        let (mut pause, mut failures, began) = (RETRY_PAUSE, 0, Instant::now());
         while !batch.is_empty() && !self.shared.live.lock().closed {
             let why = match self.attempt(&mut batch).await {
                 Ok(Attempt::Answered) => {
@@ -382,7 +384,7 @@ impl<D: Database> Node<D> {
                 Err(why) => why,
             };
             failures += 1;
-            if failures >= FAILURES_MAX {
+            if failures >= FAILURES_MAX || began.elapsed() > FAILURES_WITHIN {
                 self.refuse_impatient(&mut batch, &why);
             }
             if !batch.is_empty() {

@@ -17,7 +17,7 @@ pub fn damage(path: &Path) -> std::result::Result<Vec<String>, OpenError> {
     found(path, |db| lines(db, "PRAGMA integrity_check(10)"))
 }
 
-/// The same, of what a start reads. What grows with every call takes too long to be looked at then.
+/// The same, of keys, rules, balances and all else that does not grow with every call: that would take too long at a start.
 ///
 /// # Errors
 /// It cannot be opened.
@@ -42,9 +42,13 @@ fn found(
     path: &Path,
     look: impl FnOnce(&Connection) -> Result<Vec<String>>,
 ) -> std::result::Result<Vec<String>, OpenError> {
-    let log = named(path, "-wal").exists();
-    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    // Its log is beside the file, and not beside a link to it.
+    let path = std::fs::canonicalize(path)?;
+    let log = named(&path, "-wal").exists();
+    let db = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     db.busy_timeout(Duration::ZERO)?;
+    // Not every file system has the memory that processes share a log with.
+    db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
     // What a process left in its log goes into the file when the next one opens it, and not before it is known to be whole.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, log)?;
     match look(&db) {

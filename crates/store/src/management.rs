@@ -36,11 +36,8 @@ pub trait ManagementStore: Send + Sync {
     /// about is, from then on.
     async fn same_vault(&self, check: [u8; 16]) -> Result<bool, StoreError>;
 
-    /// Whether secrets are sealed with a key.
+    /// Whether secrets were ever sealed with a key.
     async fn has_vault(&self) -> Result<bool, StoreError>;
-
-    /// Forgets which key secrets are sealed with, where none are; whether it did.
-    async fn forget_vault(&self) -> Result<bool, StoreError>;
 
     /// Those in force, oldest first.
     async fn management_keys(&self) -> Result<Vec<ManagementKey>, StoreError>;

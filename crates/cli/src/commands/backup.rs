@@ -58,6 +58,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     match told {
         Tell::BackedUp => {
             output::note(&format!("{} is whole; `tollgate restore` puts it in place of a database", path.display()));
+            output::note("keep the encryption key with it: no server starts on it without that");
             Ok(())
         }
         Tell::Failed { why } => Err(Failure::new(Kind::Failed, format!("{}: {why}", path.display()))),

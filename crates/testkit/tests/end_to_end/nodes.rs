@@ -499,6 +499,19 @@ async fn the_database_is_cut_off_stopped_and_killed_under_load_and_the_nodes_com
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_that_are_lost_refuse_nobody() {
+    let world = World::new().await;
+    let node = world.node("a");
+    let (secret, _) = create_key(&node, 1_000_000).await;
+    for _ in 0..20 {
+        assert_eq!(status(&node, &secret).await, 200);
+        assert!(world.cluster.cut_connections().await > 0);
+    }
+    settle_down(&world, &node, &secret, &HashMap::new()).await;
+    assert_eq!(world.books().await[0], 20 * COST);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_cut_from_the_database_refuses_and_the_others_go_on() {
     let world = World::new().await;
     let link = Link::to(world.cluster.address()).await;

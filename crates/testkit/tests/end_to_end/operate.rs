@@ -261,8 +261,8 @@ async fn a_backup_is_made_under_load_and_opens_closed_until_what_was_spent_since
     let kept = free_folder();
     for entry in std::fs::read_dir(world.folder.path()).unwrap() {
         let entry = entry.unwrap();
-        // The backup is all there is.
-        if entry.file_name().to_str().unwrap().starts_with("tollgate.db") {
+        if entry.file_name().to_str().unwrap().starts_with("tollgate.db") && !entry.path().ends_with("tollgate.db.key")
+        {
             std::fs::rename(entry.path(), kept.path().join(entry.file_name())).unwrap();
         }
     }
