@@ -96,6 +96,11 @@ impl<G: Ground + Clone> Watched<G> {
 /// Whether the answer to a reservation of the data path may be.
 fn judge(core: &mut Core, number: usize, want: &Reserve, answer: &Result<Admission, StoreError>) -> Checked {
     let row = want.row;
+    if matches!(answer, Ok(Admission::Rejected(_))) {
+        // A node may know of a later time than that at which its batch was loaded.
+        let now = core.wall();
+        core.oracle.look_at(now);
+    }
     let watch = core.oracle.watches.get(&number);
     let (refusable, rejectable) = match watch {
         Some(Watch::Reserve { refusable, rejectable, .. }) => (*refusable, *rejectable),
