@@ -26,8 +26,9 @@ const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two tries.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Failures of a batch after which those who would rather know are told: as many as there are sessions for batches may be no more than
-/// that these were lost. That is found out at once: whoever waited longer is told after the first.
+/// that these were lost.
 const FAILURES_MAX: usize = 3;
+/// That sessions were lost is found out at once: where tries have taken longer than this, callers are told after the first failure.
 const FAILURES_WITHIN: Duration = Duration::from_secs(1);
 /// How long a call waits for its reservation before it is refused.
 const RESERVE_TIMEOUT: Duration = Duration::from_secs(10);

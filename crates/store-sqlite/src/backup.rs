@@ -10,6 +10,7 @@ use rusqlite::{Connection, params};
 use tollgate_engine::{CLOSED, SET_META};
 
 use crate::committer::Committer;
+use crate::damage::first_damage;
 use crate::engine::{Embedded, Live, OpenError};
 use crate::{migrate, owner};
 
@@ -23,7 +24,7 @@ pub enum BackupError {
     #[error("{} is there: another copy is being made, or was broken off and left it; then remove it", .0.display())]
     Draft(PathBuf),
     /// What was copied is not whole.
-    #[error("it is damaged: {0}")]
+    #[error("what was copied is damaged: {0}")]
     Damaged(String),
     /// The copy could not be made or written.
     #[error("the copy could not be made: {0}")]
@@ -134,8 +135,7 @@ fn copy(committer: &Arc<Committer<Live>>, path: &Path, step: impl FnMut(i32, i32
 
 /// Whether every page of a copy is what SQLite expects there.
 fn check(copy: &Connection) -> Result<(), BackupError> {
-    let sound: String = copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if sound == "ok" { Ok(()) } else { Err(BackupError::Damaged(sound)) }
+    first_damage(copy)?.map_or(Ok(()), |damage| Err(BackupError::Damaged(damage)))
 }
 
 /// Puts a backup where a database is to be. It opens with admission closed.

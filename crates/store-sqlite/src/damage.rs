@@ -31,6 +31,11 @@ pub fn damage_at_start(path: &Path) -> std::result::Result<Vec<String>, OpenErro
     })
 }
 
+/// The first thing that SQLite finds wrong with the pages of a database that is open; `None` where they are sound.
+pub fn first_damage(db: &Connection) -> Result<Option<String>> {
+    Ok(lines(db, "PRAGMA quick_check(1)")?.into_iter().find(|line| line != "ok"))
+}
+
 const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'
     AND name NOT IN ('reservations', 'settlements', 'corrections', 'rollups', 'audit', 'kept_answers')";
 

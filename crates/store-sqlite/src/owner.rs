@@ -14,6 +14,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use tollgate_engine::{CLOSED, SET_META};
 
+use crate::damage::first_damage;
 use crate::engine::OpenError;
 
 const RUNNING: &str = "SELECT value FROM meta WHERE name = 'running' AND typeof(value) = 'blob'";
@@ -195,9 +196,8 @@ pub fn accept(path: &Path) -> Result<bool, OpenError> {
     if own.is_some() && own != token(&db)? {
         return Err(OpenError::Damaged("the log beside it is of another file: move it away".to_owned()));
     }
-    let sound: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if sound != "ok" {
-        return Err(OpenError::Damaged(sound));
+    if let Some(damage) = first_damage(&db)? {
+        return Err(OpenError::Damaged(damage));
     }
     db.execute(SET_META, params![CLOSED, vec![1_u8]])?;
     leave(&db, path)?;
@@ -217,6 +217,15 @@ mod tests {
         assert_eq!(Mark::parse(""), None);
         assert_eq!(Mark::parse("x 0 ab"), None);
         assert_eq!(Mark::parse("42 ab"), None, "of nobody knows when");
+    }
+
+    #[test]
+    fn a_file_of_the_same_number_that_was_made_at_another_moment_is_another() {
+        let place = |inode, born| Place { inode, born };
+        assert!(place(2, 7).is(&place(2, 7)));
+        assert!(!place(2, 7).is(&place(2, 8)));
+        assert!(!place(2, 7).is(&place(3, 7)));
+        assert!(place(2, 0).is(&place(2, 7)) && place(2, 7).is(&place(2, 0)), "nobody knows when");
     }
 
     /// A connection whose end is that of a process that died.
