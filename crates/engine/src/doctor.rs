@@ -349,3 +349,18 @@ impl<G: Ground> Engine<G> {
         Ok(examined?.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_of_a_key_without_entries_do_not_add_up() {
+        let row = Row::new([7_i64, 100, 0].map(Value::from).to_vec());
+        let mut report = Report::default();
+        hours(&[row], &Sums::default(), &mut report).unwrap();
+        let (key, kind) = (KeyId(7), MoneyKind::Credits);
+        let rollups = Usd::from_nanos(100);
+        assert_eq!(report.findings, [Finding::Rollup { key, kind, entries: Usd::ZERO, rollups }]);
+    }
+}

@@ -512,7 +512,10 @@ async fn sessions_that_are_lost_refuse_nobody() {
             let db = world.client().await;
             let waiting =
                 "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%FOR UPDATE OF b%'";
-            while db.query(waiting, &[]).await.unwrap().is_empty() {}
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while db.query(waiting, &[]).await.unwrap().is_empty() {
+                assert!(Instant::now() < deadline, "no batch waits for the row");
+            }
             drop(db);
             assert!(world.cluster.cut_connections().await > 0);
         };
